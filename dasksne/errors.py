@@ -1,0 +1,17 @@
+"""The errors that users meet; each message says what was given, what is allowed, what to do."""
+
+
+class DasksneError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidInputError(DasksneError, ValueError):
+    """Data or an option is not what the computation can take."""
+
+
+class StoreError(DasksneError, OSError):
+    """A store exists already, cannot be written, or holds something else."""
+
+
+class ResourceError(DasksneError, MemoryError):
+    """The work cannot fit in the memory or on the disk that was found."""

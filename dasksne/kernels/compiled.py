@@ -1,0 +1,55 @@
+"""How kernels are compiled: once per machine, without the interpreter lock, bits kept stable."""
+
+import math
+
+import numba
+import numpy as np
+
+STRICT = {"contract"}
+"""Fused multiply-add is allowed; the order of operations stays as written."""
+
+SUMMATION = {"reassoc", "contract", "nsz", "arcp"}
+"""Sums may be reordered (vectorised), but NaN and infinity keep their meaning."""
+
+LOG2_E = 1.0 / math.log(2.0)
+LN2_HIGH = 6.93147180369123816490e-01  # the leading 32 bits of log(2), so that n * LN2_HIGH is exact
+LN2_LOW = 1.90821492927058770002e-10
+SMALLEST_EXPONENT = -708.0
+
+
+def strict(function):  # type: ignore[no-untyped-def]
+    """Compile a kernel whose order of operations matters."""
+    return numba.njit(nogil=True, cache=True, fastmath=STRICT)(function)
+
+
+def summation(function):  # type: ignore[no-untyped-def]
+    """Compile a kernel whose inner loops are sums that the compiler may vectorise."""
+    return numba.njit(nogil=True, cache=True, fastmath=SUMMATION)(function)
+
+
+@strict
+def exp_nonpositive(x: float) -> float:
+    """Return exp(x) for x <= 0, to one unit in the last place; 0 below exp(-708).
+
+    The C library's exp called from a compiled loop is not vectorised; this one is: reduction to
+    |r| <= log(2) / 2 in two steps (Cody and Waite), a Taylor polynomial of degree 13, and the power
+    of two put into the exponent bits.
+    """
+    n = np.rint(x * LOG2_E)
+    r = (x - n * LN2_HIGH) - n * LN2_LOW
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    value = p * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
+    return 0.0 if x < SMALLEST_EXPONENT else value

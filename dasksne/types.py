@@ -1,0 +1,25 @@
+"""The nouns that layers hand to each other."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating]
+"""A float64 or float32 array."""
+
+
+class Evaluation(NamedTuple):
+    """The SNE cost of one map and what came with it."""
+
+    cost: float
+    """C = sum_i KL(P_i || Q_i), in nats."""
+    gradient: FloatArray
+    """dC/dY, shape (N, d)."""
+    log_z: FloatArray
+    """log of the normaliser of each row of Q, shape (N,)."""
+
+
+Objective: TypeAlias = Callable[[FloatArray], Evaluation]
+"""Maps Y, shape (N, d), to its Evaluation."""

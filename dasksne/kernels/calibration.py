@@ -98,7 +98,7 @@ def _solve(d, own, nearest, beta, target):  # type: ignore[no-untyped-def]
         t += step
         if not low < t < high:
             t = 0.5 * (low + high)
-            if t == low or t == high:  # the bracket is one rounding wide
+            if t in (low, high):  # the bracket is one rounding wide
                 break
     return math.exp(t)
 
@@ -128,7 +128,7 @@ def _shape(d, own):  # type: ignore[no-untyped-def]
 
 @strict
 def _moments(d, own, nearest, beta):  # type: ignore[no-untyped-def]
-    """Return sum e^-x, sum x e^-x, sum x^2 e^-x over the row but its own point, x = beta (d - nearest)."""
+    """Return the sums of e^-x, x e^-x and x^2 e^-x over all others, x = beta (d - nearest)."""
     a0, a1, a2 = _partial_moments(d[:own], nearest, beta)
     b0, b1, b2 = _partial_moments(d[own + 1 :], nearest, beta)
     return a0 + b0, a1 + b1, a2 + b2

@@ -12,7 +12,9 @@ SUMMATION = {"reassoc", "contract", "nsz", "arcp"}
 """Sums may be reordered (vectorised), but NaN and infinity keep their meaning."""
 
 LOG2_E = 1.0 / math.log(2.0)
-LN2_HIGH = 6.93147180369123816490e-01  # the leading 32 bits of log(2), so that n * LN2_HIGH is exact
+LN2_HIGH = (
+    6.93147180369123816490e-01  # the leading 32 bits of log(2), so that n * LN2_HIGH is exact
+)
 LN2_LOW = 1.90821492927058770002e-10
 SMALLEST_EXPONENT = -708.0
 

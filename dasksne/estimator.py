@@ -1,0 +1,311 @@
+"""scikit-learn's face of the package: keeps parameters, checks the data, starts the run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.utils import parse_bytes
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+
+from dasksne import launch
+from dasksne.errors import InvalidInputError
+from dasksne.job import Event
+from dasksne.progress import Reporter
+from dasksne.run import Run
+from dasksne.settings import DEFAULT_PERPLEXITY, Settings
+from dasksne.staging import Data
+from dasksne.types import FloatArray
+
+Callback = Callable[[Event], bool | None]
+
+
+class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Stochastic Neighbor Embedding, exact, of data of any size.
+
+    Work runs on the current Dask client, or on this process's threads where there is none.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Dimensions d of the map.
+    perplexity : float, optional
+        Effective number of neighbours of each point, above 1 and below N - 1. 30 unless `sigma` is
+        given.
+    sigma : float, optional
+        One width for all points instead: p_{j|i} is proportional to exp(-|x_i - x_j|^2 / sigma^2)
+        (not 2 sigma^2), in the units of X.
+    metric : {"euclidean", "precomputed"}, default="euclidean"
+        With "precomputed", X holds distances (not squared), shape (N, N).
+    init : {"pca", "random"} or array of shape (N, n_components), default="pca"
+        Where the map starts. Precomputed distances have no components and start at random.
+    random_state : int, RandomState or None, default=None
+        Seed of a random start and of the momentum's jitter. A run with the same seed, data and
+        layout gives the same bits on the same kind of machine, on any number of workers.
+    optimizer : {"lbfgs", "momentum"}, default="lbfgs"
+        "momentum" is the method of 2002: momentum and a jitter that is annealed away.
+    annealing : "auto", None or list of float, default="auto"
+        Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
+        from 3/4 of N; None starts at the target.
+    max_iter : int, default=300
+        Iterations of each stage.
+    tol : float, default=1e-6
+        A stage ends when the cost falls by less than this share in five iterations.
+    dtype : {"float64", "float32"}, default="float64"
+        In which P and S are kept; float32 halves memory and keeps 7 digits of each entry.
+    p_storage : {"auto", "memory", "zarr", "recompute"}, default="auto"
+        Where S = P + P^T is kept between steps; "recompute" keeps O(N) numbers only.
+    repulsion : {"auto", "direct"}, default="auto"
+    block_rows, shards : int or "auto"
+        Rows of a row block, and tasks of a step.
+    memory_limit : int or str, optional
+        Bytes, or a text such as "4GB", that all tasks together may use. What is found, by default.
+    store : path or URL, optional
+        Where the run is kept, as a Zarr group: X, precision, P, checkpoints, embedding, history.
+    save : tuple of {"distances", "Q"}
+        What the run keeps besides, shape (N, N) each.
+    overwrite : bool, default=False
+        Whether a run that is at `store` is replaced.
+    storage_options : dict, optional
+        For a store at a URL.
+    checkpoint_seconds : float, default=30
+        Between checkpoints of a run that is kept.
+    callbacks : callable or list of callables, optional
+        Each is called with an `Event` after each iteration; one that returns True stops the run.
+    verbose : int, default=0
+        1 reports progress.
+
+    Attributes
+    ----------
+    embedding_ : ndarray of shape (N, n_components)
+    kl_divergence_ : float
+        C = sum_i KL(P_i || Q_i), in nats.
+    n_iter_ : int
+        Iterations over all stages.
+    n_features_in_ : int
+    history_ : dict of str to ndarray
+        A column each: stage, perplexity, cost, gradient_norm, step, evaluations, seconds.
+    report_ : dict
+        Choices made, bytes needed and found, why the run stopped.
+
+    References
+    ----------
+    G. E. Hinton and S. T. Roweis, "Stochastic Neighbor Embedding", NIPS 15 (2002).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> import dasksne
+    >>> model = dasksne.SNE(perplexity=40)
+    >>> model.fit_transform(load_iris().data).shape
+    (150, 2)
+    >>> round(model.kl_divergence_, 3)
+    12.747
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        perplexity: float | None = None,
+        sigma: float | None = None,
+        metric: str = "euclidean",
+        init: Any = "pca",
+        random_state: Any = None,
+        optimizer: str = "lbfgs",
+        annealing: Literal["auto"] | Sequence[float] | None = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-6,
+        dtype: str = "float64",
+        p_storage: str = "auto",
+        repulsion: str = "auto",
+        block_rows: int | Literal["auto"] = "auto",
+        shards: int | Literal["auto"] = "auto",
+        memory_limit: int | str | None = None,
+        store: str | Path | None = None,
+        save: Sequence[str] = (),
+        overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        checkpoint_seconds: float = 30,
+        callbacks: Callback | Sequence[Callback] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.perplexity = perplexity
+        self.sigma = sigma
+        self.metric = metric
+        self.init = init
+        self.random_state = random_state
+        self.optimizer = optimizer
+        self.annealing = annealing
+        self.max_iter = max_iter
+        self.tol = tol
+        self.dtype = dtype
+        self.p_storage = p_storage
+        self.repulsion = repulsion
+        self.block_rows = block_rows
+        self.shards = shards
+        self.memory_limit = memory_limit
+        self.store = store
+        self.save = save
+        self.overwrite = overwrite
+        self.storage_options = storage_options
+        self.checkpoint_seconds = checkpoint_seconds
+        self.callbacks = callbacks
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: None = None) -> Self:  # noqa: ARG002 - scikit-learn's convention
+        """Compute the map of X; see `fit_transform`."""
+        self._fit(X)
+        return self
+
+    def fit_transform(self, X: Any, y: None = None) -> Any:  # noqa: ARG002
+        """Compute the map of X.
+
+        Parameters
+        ----------
+        X : array of shape (N, D), or (N, N) where metric="precomputed"
+            A NumPy array or anything that becomes one, a Dask array or data frame, or a Zarr array.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        ndarray of shape (N, n_components), or a Dask array for a Dask collection
+
+        Raises
+        ------
+        InvalidInputError
+            X or an option is not what SNE can take.
+        ResourceError
+            The work does not fit; the message has the bytes.
+        StoreError
+            The store exists already or cannot be written.
+        """
+        data = self._fit(X)
+        if isinstance(data, da.Array) and not isinstance(X, zarr.Array):
+            return da.from_array(self.embedding_, chunks=(data.chunks[0], -1))
+        return self.embedding_
+
+    def _fit(self, X: Any) -> Data:
+        settings = self._settings()
+        data = self._data(X)
+        result = launch.launch(
+            data,
+            settings,
+            store=None if self.store is None else Run.locate(self.store, self.storage_options),
+            overwrite=self.overwrite,
+            memory_limit=None if self.memory_limit is None else parse_bytes(self.memory_limit),
+            watcher=Reporter(self._callbacks(), verbose=self.verbose),
+        )
+        self._keep(result)
+        return data
+
+    def _keep(self, result: launch.Result) -> None:
+        self.embedding_: FloatArray = result.outcome.embedding
+        self.kl_divergence_ = result.outcome.cost
+        self.n_iter_ = result.outcome.n_iter
+        self.history_ = result.outcome.history
+        self.report_ = launch.report(result)
+
+    def _settings(self) -> Settings:
+        given = self.perplexity is not None or self.sigma is not None
+        random = check_random_state(self.random_state)
+        return Settings(
+            n_components=self.n_components,
+            perplexity=self.perplexity if given else DEFAULT_PERPLEXITY,
+            sigma=self.sigma,
+            metric=self.metric,
+            init=self.init if isinstance(self.init, str) else np.asarray(self.init, dtype=float),
+            optimizer=self.optimizer,
+            annealing=self.annealing,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            dtype=self.dtype,
+            p_storage=self.p_storage,
+            repulsion=self.repulsion,
+            block_rows=self.block_rows,
+            shards=self.shards,
+            save=tuple(self.save),
+            checkpoint_seconds=self.checkpoint_seconds,
+            seed=int(random.randint(np.iinfo(np.int32).max)),
+        )
+
+    def _callbacks(self) -> list[Callback]:
+        if self.callbacks is None:
+            return []
+        return [self.callbacks] if callable(self.callbacks) else list(self.callbacks)
+
+    def _data(self, X: Any) -> Data:
+        """Return X as a NumPy or Dask array; nothing lazy is computed."""
+        if isinstance(X, zarr.Array):
+            X = da.from_array(X, chunks=X.chunks)
+        if hasattr(X, "to_dask_array"):
+            X = X.to_dask_array(lengths=True)
+        if isinstance(X, da.Array):
+            _require_dask_is_usable(X)
+            self.n_features_in_ = X.shape[1]
+        else:
+            # NaN and infinity are looked for later, where their rows can be named.
+            X = validate_data(
+                self, X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2
+            )
+        if self.metric == "precomputed" and X.shape[0] != X.shape[1]:
+            raise InvalidInputError(
+                f"X has shape {X.shape}; precomputed distances are a square matrix"
+            )
+        return X  # type: ignore[no-any-return]
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.embedding_.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        return tags
+
+
+def _require_dask_is_usable(X: da.Array) -> None:
+    if X.ndim != 2:
+        raise InvalidInputError(f"X has {X.ndim} dimensions; it must have two, (N, D)")
+    if any(np.isnan(size) for size in X.shape):
+        raise InvalidInputError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
+    if X.dtype.kind not in "biuf":
+        raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
+    if X.shape[0] < 2 or X.shape[1] < 1:
+        raise InvalidInputError(
+            f"X has shape {X.shape}; at least two rows and one feature are needed"
+        )
+
+
+def resume(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> SNE:
+    """Go on with a run where it stopped, and return the fitted model.
+
+    A run that is finished is read; nothing is computed again.
+
+    Parameters
+    ----------
+    store : path or URL
+        Of the run.
+    storage_options : dict, optional
+        For a URL.
+    """
+    run = Run.locate(store, storage_options)
+    result = launch.resume(run, watcher=Reporter([], verbose=0))
+    settings = result.settings
+    model = SNE(
+        settings.n_components,
+        perplexity=settings.perplexity,
+        sigma=settings.sigma,
+        metric=settings.metric,
+        store=store,
+        storage_options=storage_options,
+    )
+    model.n_features_in_ = result.plan.n_features
+    model._keep(result)  # noqa: SLF001 - of this module's own class
+    return model

@@ -1,0 +1,6 @@
+"""Where work runs: on this process's threads, or on the current Dask client."""
+
+from dasksne.executor.base import Executor, Handle
+from dasksne.executor.choose import current_executor
+
+__all__ = ["Executor", "Handle", "current_executor"]

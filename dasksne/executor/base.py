@@ -1,0 +1,50 @@
+"""What an executor does, whichever it is."""
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+Handle: TypeAlias = Any
+"""A result that stays where it was computed: an item or argument of later work."""
+
+
+class Executor(Protocol):
+    """Runs functions on row blocks; results come in the order of the items."""
+
+    n_threads: int
+    """How many tasks run at once, over all processes."""
+    shares_memory: bool
+    """Whether tasks see this process's memory."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def memory_found(self) -> int:
+        """Return the bytes of memory that tasks may use, over all processes."""
+        ...
+
+    def blind_workers(self, path: str) -> list[str]:
+        """Return the addresses of the workers that do not see a path of this machine."""
+        ...
+
+    def broadcast(self, value: Any) -> Handle:
+        """Put a value, the same for all tasks, where tasks read it."""
+        ...
+
+    def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
+        """Start function(item, *shared) for each item; return the handles of the results."""
+        ...
+
+    def result(self, handle: Handle) -> Any:
+        """Wait for a result and bring it here."""
+        ...
+
+    def wait(self, handle: Handle) -> None:
+        """Wait for a result without bringing it here."""
+        ...

@@ -1,0 +1,46 @@
+"""One BLAS thread per task: the bits of a product must not depend on how many threads made it."""
+
+import threading
+from contextlib import ContextDecorator
+from functools import cache
+from types import TracebackType
+from typing import Any, Self
+
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_holders = 0
+_limit: Any = None
+
+
+@cache
+def _controller() -> Any:
+    return ThreadpoolController()
+
+
+class one_blas_thread(ContextDecorator):  # noqa: N801 - reads as the context that it is
+    """Hold BLAS at one thread; the last of several holders gives the threads back.
+
+    The limit belongs to the process: were each task to restore what it found, a task that ends
+    would give threads to one that still runs.
+    """
+
+    def __enter__(self) -> Self:
+        global _holders, _limit  # noqa: PLW0603 - the limit is the process's
+        with _lock:
+            if _holders == 0:
+                _limit = _controller().limit(limits=1, user_api="blas")
+            _holders += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        global _holders  # noqa: PLW0603
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                _limit.restore_original_limits()

@@ -1,0 +1,75 @@
+"""Work on the workers of a Dask cluster."""
+
+import os
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from distributed import Client, Future, wait
+
+from dasksne.executor.base import Handle
+from dasksne.executor.blas import one_blas_thread
+
+INLINE_BYTES = 1_000_000
+"""An array of at most so many bytes travels inside each task; a larger one is scattered once."""
+
+
+class ClientExecutor:
+    """Runs tasks through a Dask client; results stay on workers until they are asked for."""
+
+    shares_memory = False
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._blas = one_blas_thread()
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
+        self._memory = sum(worker["memory_limit"] or 0 for worker in workers.values())
+
+    def __enter__(self) -> Self:
+        self._blas.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._blas.__exit__(kind, error, trace)
+
+    def memory_found(self) -> int:
+        """Return the sum of the workers' limits, half of which Dask holds before it spills."""
+        return self._memory // 2
+
+    def blind_workers(self, path: str) -> list[str]:
+        """Return the addresses of the workers that do not see a path of this machine."""
+        seen = self._client.run(os.path.exists, path)
+        return sorted(address for address, found in seen.items() if not found)
+
+    def broadcast(self, value: Any) -> Handle:
+        """Scatter a large array to all workers; leave a small one to travel with the tasks."""
+        if getattr(value, "nbytes", 0) <= INLINE_BYTES:
+            return value
+        return self._client.scatter(value, broadcast=True, hash=False)
+
+    def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
+        """Start function(item, *shared) for each item, as tasks that can be run again."""
+        return [
+            self._client.submit(_limited, function, item, *shared, pure=False) for item in items
+        ]
+
+    def result(self, handle: Handle) -> Any:
+        """Bring a result to this process."""
+        return handle.result() if isinstance(handle, Future) else handle
+
+    def wait(self, handle: Handle) -> None:
+        """Wait for a result, which stays on its worker."""
+        wait(handle)
+        if handle.status != "finished":
+            handle.result()  # raises what the task raised
+
+
+def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
+    with one_blas_thread():
+        return function(*arguments)

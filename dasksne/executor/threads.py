@@ -1,0 +1,71 @@
+"""Work on the threads of this process, or on its main thread alone."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor as Pool
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from dask.local import SynchronousExecutor
+
+from dasksne.executor.base import Handle
+from dasksne.executor.blas import one_blas_thread
+from dasksne.executor.memory import available_memory
+
+
+class ThreadExecutor:
+    """Runs tasks on a pool of threads; with synchronous=True, each as soon as it is started."""
+
+    shares_memory = True
+
+    def __init__(self, n_threads: int, *, synchronous: bool = False) -> None:
+        self.n_threads = 1 if synchronous else n_threads
+        self._synchronous = synchronous
+        self._blas = one_blas_thread()
+
+    def __enter__(self) -> Self:
+        self._blas.__enter__()
+        self._pool: Pool = (
+            SynchronousExecutor() if self._synchronous else ThreadPoolExecutor(self.n_threads)
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._blas.__exit__(kind, error, trace)
+
+    def memory_found(self) -> int:
+        """Return what this process may still take."""
+        return available_memory()
+
+    def blind_workers(self, path: str) -> list[str]:  # noqa: ARG002 - the protocol's
+        """Return nothing: threads see what the process sees."""
+        return []
+
+    def broadcast(self, value: Any) -> Handle:
+        """Return the value itself."""
+        return value
+
+    def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
+        """Start function(item, *shared) for each item."""
+        return [
+            self._pool.submit(function, *(_value(argument) for argument in (item, *shared)))
+            for item in items
+        ]
+
+    def result(self, handle: Handle) -> Any:
+        """Wait for a result."""
+        return handle.result()
+
+    def wait(self, handle: Handle) -> None:
+        """Wait for a result."""
+        handle.result()
+
+
+def _value(argument: Any) -> Any:
+    return argument.result() if isinstance(argument, Future) else argument

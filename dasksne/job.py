@@ -1,0 +1,102 @@
+"""The nouns of a run under way: the job, what a watcher sees of it, what it found."""
+
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from dasksne.executor import Executor
+from dasksne.optimise.schedule import Stage, stages
+from dasksne.plan import Plan
+from dasksne.run import Run
+from dasksne.settings import Settings
+from dasksne.source import Source
+from dasksne.types import FloatArray
+
+HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations", "seconds")
+"""Columns of the history, a row per iteration."""
+
+
+class Event(NamedTuple):
+    """What a watcher and a callback see after each iteration."""
+
+    stage: int
+    """From 0."""
+    n_stages: int
+    perplexity: float
+    """Of this stage; NaN where sigma is given."""
+    iteration: int
+    """In this stage."""
+    max_iter: int
+    cost: float
+    gradient_norm: float
+    step: float
+    """Largest distance that a point moved."""
+    evaluations: int
+    """Over all stages."""
+    seconds: float
+    embedding: FloatArray
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while a run goes its way."""
+
+    def blocks_done(self, stage: int, n_stages: int, done: int, total: int) -> None:
+        """See how many row blocks of the affinities are done."""
+        ...
+
+    def step_done(self, event: Event) -> bool:
+        """See an iteration; return True to stop the run."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What a run found."""
+
+    embedding: FloatArray
+    cost: float
+    log_z: FloatArray
+    n_iter: int
+    history: dict[str, FloatArray]
+    stopped: str
+    """Why the last stage ended."""
+    unreached: int
+    """Rows whose perplexity cannot be reached."""
+
+
+@dataclass
+class Job:
+    """A run under way: what its stages share."""
+
+    executor: Executor
+    source: Source
+    settings: Settings
+    plan: Plan
+    run: Run | None
+    """Where S may be kept; None where everything is in memory."""
+    keeps: bool
+    """Whether the run stays when it is done, with checkpoints on the way."""
+    watcher: Watcher
+    history: list[tuple[float, ...]] = field(default_factory=list)
+    seconds: float = 0.0
+    """Spent before this process went on with the run."""
+    began: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def schedule(self) -> tuple[Stage, ...]:
+        """The stages; a given sigma has one."""
+        if self.settings.perplexity is None:
+            return (Stage(np.nan, self.settings.tol),)
+        return stages(
+            self.settings.annealing,
+            self.settings.perplexity,
+            self.plan.n_points,
+            self.settings.tol,
+        )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, over all processes that went on with it."""
+        return self.seconds + time.monotonic() - self.began

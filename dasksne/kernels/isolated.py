@@ -1,0 +1,145 @@
+"""Rows of Q whose points are so far off that only a sum relative to the nearest point is accurate.
+
+|y_i - y_j|^2 is used relative to the nearest point m of i, in the product form
+
+    |y_i - y_j|^2 - |y_i - y_m|^2 = (y_m - y_j) . ((y_i - y_j) + (y_i - y_m)),
+
+because the squares of an outlier at 10^6 round to 10^-4 and their difference decides q_{j|i}.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dasksne.kernels.compiled import exp_nonpositive, strict, summation
+from dasksne.types import FloatArray
+
+COLUMN_TILE = 1024
+"""Columns worked on at once: their excess distances stay in the first-level cache."""
+
+
+class IsolatedRows(NamedTuple):
+    """What gives q_{j|i} = exp(-excess_ij) / total_i of some rows i, shape (m,) each."""
+
+    row: npt.NDArray[np.int64]
+    nearest: npt.NDArray[np.int64]
+    total: FloatArray
+
+
+def isolated_rows(
+    y: FloatArray, row: npt.NDArray[np.int64]
+) -> tuple[IsolatedRows, FloatArray, FloatArray]:
+    """Return some rows of Q, their log Z, and sum_j q_{j|i} (y_i - y_j), shape (d, m).
+
+    Parameters
+    ----------
+    y : array of shape (d, N), float64
+        The map, transposed.
+    row : array of shape (m,), int64
+    """
+    found = IsolatedRows(row, np.empty(row.size, dtype=np.int64), np.empty(row.size))
+    log_z = np.empty(row.size)
+    push = np.zeros((y.shape[0], row.size))
+    _isolated_rows(y, *found, log_z, push)
+    return found, log_z, push
+
+
+def add_reactions(y: FloatArray, isolated: IsolatedRows, rows: slice, out: FloatArray) -> None:
+    """Add sum_i q_{j|i} (y_j - y_i) over isolated i to the rows j.
+
+    Parameters
+    ----------
+    y : array of shape (d, N), float64
+        The map, transposed.
+    isolated : IsolatedRows
+    rows : slice
+    out : array of shape (d, rows), float64
+        Added to.
+    """
+    _add_reactions(y, *isolated, rows.start, out)
+
+
+@strict
+def _isolated_rows(y, row, nearest, total, log_z, push):  # type: ignore[no-untyped-def]
+    q = np.empty(COLUMN_TILE)
+    for a in range(row.size):
+        i = row[a]
+        # Relative to any other point first; then relative to the one found, to full accuracy.
+        m = _least_excess(y, i, _least_excess(y, i, 1 if i == 0 else 0, q), q)
+        sum_q = 0.0
+        for start in range(0, y.shape[1], COLUMN_TILE):
+            width = min(COLUMN_TILE, y.shape[1] - start)
+            _excess(y, i, m, start, q[:width])
+            sum_q += _exponentials(q[:width])
+            for k in range(y.shape[0]):
+                push[k, a] += _push(y[k, start : start + width], y[k, i], q[:width])
+        squared = 0.0
+        for k in range(y.shape[0]):
+            squared += (y[k, i] - y[k, m]) ** 2
+            push[k, a] /= sum_q
+        nearest[a] = m
+        total[a] = sum_q
+        log_z[a] = math.log(sum_q) - squared
+
+
+@strict
+def _add_reactions(y, row, nearest, total, first_row, out):  # type: ignore[no-untyped-def]
+    q = np.empty(COLUMN_TILE)
+    for a in range(row.size):
+        i = row[a]
+        for start in range(0, out.shape[1], COLUMN_TILE):
+            width = min(COLUMN_TILE, out.shape[1] - start)
+            _excess(y, i, nearest[a], first_row + start, q[:width])
+            _exponentials(q[:width])
+            for k in range(y.shape[0]):
+                for j in range(width):
+                    at = y[k, first_row + start + j]
+                    out[k, start + j] += q[j] / total[a] * (at - y[k, i])
+
+
+@strict
+def _excess(y, i, m, start, out):  # type: ignore[no-untyped-def]
+    """Write |y_i - y_j|^2 - |y_i - y_m|^2 for a tile of points j; infinity for i itself."""
+    out[:] = 0.0
+    for k in range(y.shape[0]):
+        column = y[k, start : start + out.size]
+        at = y[k, i]
+        near = y[k, m]
+        for j in range(out.size):
+            out[j] += (near - column[j]) * ((at - column[j]) + (at - near))
+    if start <= i < start + out.size:
+        out[i - start] = np.inf
+
+
+@strict
+def _least_excess(y, i, m, work):  # type: ignore[no-untyped-def]
+    least = np.inf
+    best = m
+    for start in range(0, y.shape[1], COLUMN_TILE):
+        excess = work[: min(COLUMN_TILE, y.shape[1] - start)]
+        _excess(y, i, m, start, excess)
+        for j in range(excess.size):
+            if excess[j] < least:
+                least = excess[j]
+                best = start + j
+    return best
+
+
+@summation
+def _exponentials(x):  # type: ignore[no-untyped-def]
+    """Replace x by exp(-x) and return the sum; x < 0 is a tie with the nearest, but for rounding."""
+    total = 0.0
+    for j in range(x.size):
+        x[j] = exp_nonpositive(-max(x[j], 0.0))
+        total += x[j]
+    return total
+
+
+@summation
+def _push(column, at, q):  # type: ignore[no-untyped-def]
+    push = 0.0
+    for j in range(q.size):
+        push += q[j] * (at - column[j])
+    return push

@@ -1,0 +1,312 @@
+"""The beginning and the end of a run: data in, plan made, run kept."""
+
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+
+from dasksne import checkpoint
+from dasksne.errors import InvalidInputError, StoreError
+from dasksne.executor import Executor, current_executor
+from dasksne.fit import go_through_stages
+from dasksne.job import HISTORY, Job, Outcome, Watcher
+from dasksne.kernels.distances import squared_distances
+from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.plan import Plan, make_plan
+from dasksne.run import Run
+from dasksne.settings import Settings
+from dasksne.source import ArrayRows, Features, Rows
+from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
+from dasksne.starts import pca_start, random_start
+from dasksne.types import FloatArray
+
+USED_SHARE = 0.9
+"""Of the memory found, what a run may plan to use."""
+
+
+class Result(NamedTuple):
+    """An outcome and the plan that it was reached by."""
+
+    outcome: Outcome
+    plan: Plan
+    settings: Settings
+
+
+def plan_run(
+    shape: tuple[int, int],
+    itemsize: int,
+    settings: Settings,
+    *,
+    store: Run | None,
+    memory_limit: int | None,
+    in_memory: bool,
+    executor: Executor | None = None,
+) -> Plan:
+    """Return the plan of a run on the current executor, or refuse it with the bytes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, D).
+    itemsize : int
+        Of X, in bytes.
+    settings : Settings
+    store : Run or None
+    memory_limit : int or None
+        Bytes; None for what is found.
+    in_memory : bool
+        Whether X stays in this process's memory.
+    executor : Executor, optional
+    """
+    executor = executor or current_executor()
+    return make_plan(
+        *shape,
+        settings.n_components,
+        x_bytes=shape[0] * shape[1] * itemsize if in_memory else 0,
+        n_threads=executor.n_threads,
+        memory_limit=(
+            int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
+        ),
+        disk_found=_disk_found(store),
+        keeps_p=store is not None and settings.p_storage != "recompute",
+        keeps_x=store is not None or not in_memory,
+        saves=settings.save,
+        dtype=settings.dtype,
+        p_storage=settings.p_storage,
+        repulsion=settings.repulsion,
+        block_rows=settings.block_rows,
+        shards=settings.shards,
+    )
+
+
+def launch(
+    x: Data,
+    settings: Settings,
+    *,
+    store: Run | None,
+    overwrite: bool,
+    memory_limit: int | None,
+    watcher: Watcher,
+) -> Result:
+    """Compute the map of x.
+
+    Parameters
+    ----------
+    x : numpy.ndarray or dask.array.Array of shape (N, D)
+    settings : Settings
+    store : Run or None
+        Where the run is kept; None for a run that leaves nothing.
+    overwrite : bool
+        Whether a run at `store` is replaced.
+    memory_limit : int or None
+        Bytes that all tasks together may use; None for what is found.
+    watcher : Watcher
+    """
+    settings.require_fits(x.shape[0])
+    with current_executor() as executor:
+        in_memory = isinstance(x, np.ndarray) and executor.shares_memory
+        plan = plan_run(
+            (x.shape[0], x.shape[1]),
+            x.dtype.itemsize,
+            settings,
+            store=store,
+            memory_limit=memory_limit,
+            in_memory=in_memory,
+            executor=executor,
+        )
+        # Bad data is found before a store is made, or one that is there replaced.
+        look = look_at_array(x, settings.metric) if isinstance(x, np.ndarray) else None
+        with _place(store, plan, overwrite=overwrite, needed=not in_memory) as run:
+            _require_seen(executor, run)
+            rows: Rows = ArrayRows(x)
+            if run is not None and (store is not None or not in_memory):
+                stored = store_rows(x, run, settings.metric)
+                rows = rows if in_memory else stored
+                look = look or look_at_stored(executor, stored, settings.metric)
+            assert look is not None  # noqa: S101 - what is not an array was stored
+            job = Job(
+                executor,
+                look.source(rows, settings.metric),
+                settings,
+                plan,
+                run,
+                keeps=store is not None,
+                watcher=watcher,
+            )
+            if store is not None:
+                _record(job, look)
+            outcome = go_through_stages(job, _start(job, look))
+            if store is not None:
+                _finish(job, outcome)
+    return Result(outcome, plan, settings)
+
+
+def resume(run: Run, *, watcher: Watcher) -> Result:
+    """Go on with a run where it stopped; a finished run's result is read.
+
+    Raises
+    ------
+    StoreError
+        There is no run, or it stopped before its data was in the store.
+    """
+    run.require()
+    state = run.state
+    if state["status"] == "created":
+        raise StoreError(f"{run.url} stopped before its data was stored; start it anew")
+    init = run.read("start") if run.has("start") else None
+    settings = Settings.from_json(state["parameters"], init)
+    plan = Plan(**state["plan"])
+    with current_executor() as executor:
+        _require_seen(executor, run)
+        look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
+        job = Job(
+            executor,
+            stored_source(run),
+            settings,
+            plan,
+            run,
+            keeps=True,
+            watcher=watcher,
+        )
+        values, _ = checkpoint.load(run)
+        if values is not None:
+            job.history = [tuple(row) for row in values["history"].tolist()]
+            job.seconds = float(values["seconds"])
+        start = _start(job, look) if values is None else values["optimiser_y"]
+        outcome = go_through_stages(job, start, values)
+        _finish(job, outcome)
+    return Result(outcome, plan, settings)
+
+
+@contextmanager
+def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> Iterator[Run | None]:
+    """Make the run's store; one that nobody asked for is removed at the end."""
+    if store is not None:
+        store.create(overwrite=overwrite)
+        store.update(id=uuid.uuid4().hex)
+        try:
+            yield store
+        except InvalidInputError:
+            store.delete()
+            raise
+    elif needed or plan.p_storage == "zarr":
+        with tempfile.TemporaryDirectory(prefix="dasksne-", dir=_scratch_folder()) as folder:
+            run = Run.locate(Path(folder) / "run.zarr")
+            run.create(overwrite=False)
+            run.update(id=uuid.uuid4().hex)
+            yield run
+    else:
+        yield None
+
+
+def _scratch_folder() -> str:
+    return dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+
+
+def _disk_found(store: Run | None) -> int:
+    if store is not None and store.path is None:
+        return sys.maxsize  # a bucket
+    folder = Path(_scratch_folder()) if store is None or store.path is None else store.path
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _require_seen(executor: Executor, run: Run | None) -> None:
+    if run is None or run.path is None:
+        return
+    blind = executor.blind_workers(str(run.path))
+    if blind:
+        raise StoreError(
+            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
+            "store= a folder or URL that all of them and this process reach"
+        )
+
+
+def _record(job: Job, look: Look) -> None:
+    """Write all that a resume needs, before any work is done."""
+    run, plan, settings = job.run, job.plan, job.settings
+    assert run is not None  # noqa: S101 - only a run is recorded
+    n = plan.n_points
+    for name in ("precision", "normaliser", "entropy"):
+        run.create_array(name, (n,), (plan.block_rows,))
+    if plan.keeps_p:
+        run.create_array("P", (n, n), plan.pair_chunks, plan.dtype)
+    for name in settings.save:
+        run.create_array(name, (n, n), plan.pair_chunks, plan.dtype)
+    if not isinstance(settings.init, str):
+        run.create_array("start", settings.init.shape, settings.init.shape)
+        run.write("start", slice(None), settings.init)
+    run.update(
+        status="started",
+        parameters=settings.to_json(),
+        plan=asdict(plan),
+        exponent=look.exponent,
+        mean=look.mean.tolist(),
+        fingerprint=look.fingerprint,
+    )
+
+
+def _start(job: Job, look: Look) -> FloatArray:
+    """Return the first map, centred."""
+    settings, n = job.settings, job.plan.n_points
+    if not isinstance(settings.init, str):
+        y: FloatArray = np.array(settings.init, dtype=np.float64)
+    elif settings.init == "pca" and isinstance(job.source, Features):
+        y = pca_start(job.executor, job.source, look.mean, settings.n_components)
+    else:
+        y = random_start(n, settings.n_components, settings.seed)
+    return np.asarray(y - np.mean(y, axis=0))
+
+
+def _finish(job: Job, outcome: Outcome) -> None:
+    """Write the results, then say that the run is finished."""
+    run, plan = job.run, job.plan
+    assert run is not None  # noqa: S101 - only a run that is kept is finished
+    y = outcome.embedding
+    run.create_array("embedding", y.shape, y.shape)
+    run.write("embedding", slice(None), y)
+    for name in HISTORY:
+        column = outcome.history[name]
+        run.create_array(f"history/{name}", column.shape, column.shape)
+        if column.size:
+            run.write(f"history/{name}", slice(None), column)
+    if "Q" in job.settings.save:
+        parts = job.executor.map(_write_q, plan.blocks, run, y, outcome.log_z)
+        for part in parts:
+            job.executor.wait(part)
+    run.delete("S")
+    run.update(
+        status="finished",
+        kl_divergence=outcome.cost,
+        n_iter=outcome.n_iter,
+        stopped=outcome.stopped,
+        unreached=outcome.unreached,
+    )
+
+
+def _write_q(rows: slice, run: Run, y: FloatArray, log_z: FloatArray) -> None:
+    """Write rows of Q: conditional probabilities at precision one."""
+    distances = np.empty((rows.stop - rows.start, len(y)))
+    squared_distances(y[rows], y, distances)
+    ones = np.ones(len(distances))
+    conditional_probabilities(distances, rows.start, ones, log_z[rows], distances)
+    run.write("Q", rows, distances)
+
+
+def report(result: Result) -> dict[str, Any]:
+    """Return what was chosen, needed and found, in plain values."""
+    return {
+        **asdict(result.plan),
+        "stopped": result.outcome.stopped,
+        "rows_below_perplexity": result.outcome.unreached,
+        "seed": result.settings.seed,
+    }

@@ -1,0 +1,142 @@
+"""A run that is opened to be looked at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from dasksne.errors import StoreError
+from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.run import Run
+from dasksne.staging import stored_source
+from dasksne.types import FloatArray
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run, read-only: its large arrays as Dask arrays, its small ones as NumPy arrays."""
+
+    run: Run
+
+    @property
+    def status(self) -> str:
+        """How far it came: created, started or finished."""
+        return str(self.run.state["status"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The options that the run was given."""
+        return dict(self.run.state["parameters"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """All that the run's attributes say."""
+        return self.run.state
+
+    @property
+    def X(self) -> da.Array:  # noqa: N802 - the field's name
+        """The data, shape (N, D)."""
+        return self._lazy("X")
+
+    @property
+    def P(self) -> da.Array:  # noqa: N802
+        """p_{j|i}, shape (N, N): read where the run keeps it, else computed from X."""
+        if self.run.has("P"):
+            return self._lazy("P")
+        precision, normaliser = self.precision, self._array("normaliser")
+        rows = self.run.state["plan"]["block_rows"]
+        n = len(precision)
+        block = partial(_rows_of_p, run=self.run, precision=precision, normaliser=normaliser)
+        sizes = da.core.normalize_chunks((rows, n), (n, n))
+        p: da.Array = da.map_blocks(
+            block, chunks=sizes, dtype=np.float64, meta=np.empty((0, 0)), name=None
+        )
+        return p
+
+    @property
+    def Q(self) -> da.Array:  # noqa: N802
+        """q_{j|i} of the embedding, shape (N, N), where the run was asked to save it."""
+        return self._lazy("Q")
+
+    @property
+    def distances(self) -> da.Array:
+        """|x_i - x_j|, shape (N, N), where the run was asked to save them."""
+        return self._lazy("distances")
+
+    @property
+    def precision(self) -> FloatArray:
+        """beta_i, shape (N,)."""
+        return self._array("precision")
+
+    @property
+    def embedding(self) -> FloatArray:
+        """The map, shape (N, n_components)."""
+        return self._array("embedding")
+
+    @property
+    def history(self) -> dict[str, FloatArray]:
+        """A column each, as `SNE.history_`."""
+        self._require("history")
+        return {name: self.run.read(f"history/{name}") for name in self.run.members("history")}
+
+    def _array(self, name: str) -> FloatArray:
+        self._require(name)
+        return self.run.read(name)
+
+    def _lazy(self, name: str) -> da.Array:
+        self._require(name)
+        array = self.run.array(name)
+        # Named after the run's id: a run that replaces another has other keys.
+        lazy: da.Array = da.from_array(
+            array, chunks=array.chunks, name=f"{name}-{self.run.state['id']}"
+        )
+        return lazy
+
+    def _require(self, name: str) -> None:
+        if not self.run.has(name):
+            raise StoreError(f"{self.run.url} has no {name}; its status is {self.status!r}")
+
+
+def _rows_of_p(
+    run: Run, precision: FloatArray, normaliser: FloatArray, block_info: Any = None
+) -> FloatArray:
+    (start, stop), _ = block_info[None]["array-location"]
+    rows = slice(start, stop)
+    p = stored_source(run).panel(rows)
+    exponent = run.state["exponent"]
+    scaled = np.ldexp(precision[rows], 2 * exponent)
+    conditional_probabilities(p, start, scaled, normaliser[rows], p)
+    return p
+
+
+def open_run(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> OpenedRun:
+    """Open a run to look at it; nothing is computed or changed.
+
+    Parameters
+    ----------
+    store : path or URL
+    storage_options : dict, optional
+        For a URL.
+
+    Raises
+    ------
+    StoreError
+        There is no run, or one of another format.
+
+    Examples
+    --------
+    >>> import tempfile, numpy, dasksne
+    >>> path = tempfile.mkdtemp() + "/run.zarr"
+    >>> X = numpy.random.default_rng(0).normal(size=(50, 3))
+    >>> Y = dasksne.SNE(perplexity=5, store=path).fit_transform(X)
+    >>> run = dasksne.open_run(path)
+    >>> run.status, run.P.shape
+    ('finished', (50, 50))
+    """
+    run = Run.locate(store, storage_options)
+    run.require()
+    return OpenedRun(run)

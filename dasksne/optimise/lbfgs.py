@@ -1,0 +1,173 @@
+"""Limited-memory BFGS with bounded steps, as a value that steps."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dasksne.optimise.line_search import Refused, search
+from dasksne.optimise.state import (
+    WINDOW,
+    State,
+    concluded,
+    extent,
+    inner,
+    largest_move,
+)
+from dasksne.types import Evaluation, FloatArray, Objective
+
+FIRST_STEP = 0.25
+"""Of the gradient, where nothing is known: SNE's attraction has a curvature of about 4 per point,
+whatever N and the data."""
+LONGEST_MOVE = 0.25
+"""Of a point in one step, as a share of the map's extent."""
+SMALLEST_EXTENT = 1.0
+"""The kernel exp(-|y|^2) has width one: a smaller map may grow by steps of that size."""
+SMALLEST_CURVATURE = 1e-10
+"""A pair (s, y) is kept if s.y > this times |s| |y|."""
+
+
+@dataclass(frozen=True)
+class LBFGSState(State):
+    """`State`, and the last pairs of steps and changes of the gradient, the oldest first."""
+
+    steps: FloatArray
+    """y_{k+1} - y_k, shape (pairs, N, d)."""
+    changes: FloatArray
+    """gradient_{k+1} - gradient_k, shape (pairs, N, d)."""
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS: two-loop recursion, weak Wolfe line search, bounded steps.
+
+    Parameters
+    ----------
+    max_iter : int
+        Iterations; about 1.05 evaluations each.
+    tol : float
+        Relative fall of the cost over 5 iterations below which it stops.
+    memory : int
+        Pairs kept: 2 * memory arrays of the map's size.
+
+    Notes
+    -----
+    The pairs are forgotten, and the next step goes down the gradient, where the direction does not
+    point downhill or the line search along it fails.
+
+    References
+    ----------
+    J. Nocedal and S. J. Wright, "Numerical Optimization" (2006), algorithms 7.4 and 7.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dasksne.types import Evaluation
+    >>> target = np.array([[1.0, 2.0], [3.0, 5.0]])
+    >>> def objective(y):
+    ...     return Evaluation(float(np.sum((y - target) ** 2)), 2 * (y - target), np.zeros(2))
+    >>> optimiser = LBFGS(max_iter=50)
+    >>> state = optimiser.start(np.zeros((2, 2)), objective(np.zeros((2, 2))))
+    >>> while state.stopped is None:
+    ...     state = optimiser.step(state, objective)
+    >>> bool(np.allclose(state.y, target))
+    True
+    """
+
+    max_iter: int = 300
+    tol: float = 1e-6
+    memory: int = 10
+
+    @property
+    def state_type(self) -> type[LBFGSState]:
+        """The class of this optimiser's states."""
+        return LBFGSState
+
+    def start(self, y: FloatArray, evaluation: Evaluation) -> LBFGSState:
+        """Return the state at a first map, shape (N, d), whose evaluation is known."""
+        y = np.array(y, dtype=np.float64, order="C")
+        none = np.empty((0, *y.shape))
+        state = LBFGSState(
+            y=y,
+            cost=float(evaluation.cost),
+            gradient=np.array(evaluation.gradient, dtype=np.float64, order="C"),
+            iteration=0,
+            evaluations=1,
+            step=0.0,
+            stopped=None,
+            recent_costs=np.array([evaluation.cost], dtype=np.float64),
+            steps=none,
+            changes=none,
+        )
+        return concluded(state, self.max_iter, self.tol)
+
+    def step(self, state: LBFGSState, objective: Objective) -> LBFGSState:
+        """Return the state one iteration on; a state that has stopped comes back as it is."""
+        if state.stopped is not None:
+            return state
+        direction = -_inverse_hessian_product(state)
+        slope = inner(state.gradient, direction)
+        if not slope < 0.0:
+            return self._restart(state, 0)
+        longest_move = LONGEST_MOVE * max(extent(state.y), SMALLEST_EXTENT)
+        longest = longest_move / largest_move(direction)
+        if longest < 1.0:
+            direction, slope, longest = longest * direction, longest * slope, 1.0
+        found = search(objective, state.y, state.cost, direction, slope=slope, longest=longest)
+        if isinstance(found, Refused):
+            return self._restart(state, found.evaluations)
+        return self._advance(state, found.y, found.evaluation, found.evaluations)
+
+    def _advance(
+        self, state: LBFGSState, y: FloatArray, evaluation: Evaluation, evaluations: int
+    ) -> LBFGSState:
+        gradient = np.array(evaluation.gradient, dtype=np.float64, order="C")
+        step, change = y - state.y, gradient - state.gradient
+        steps, changes = state.steps, state.changes
+        curved = inner(step, change)
+        if curved > SMALLEST_CURVATURE * np.sqrt(inner(step, step) * inner(change, change)):
+            steps = np.concatenate([steps, step[np.newaxis]])[-self.memory :]
+            changes = np.concatenate([changes, change[np.newaxis]])[-self.memory :]
+        recent = np.append(state.recent_costs, evaluation.cost)[-(WINDOW + 1) :]
+        new = LBFGSState(
+            y=y,
+            cost=float(evaluation.cost),
+            gradient=gradient,
+            iteration=state.iteration + 1,
+            evaluations=state.evaluations + evaluations,
+            step=largest_move(step),
+            stopped=None,
+            recent_costs=recent,
+            steps=steps,
+            changes=changes,
+        )
+        return concluded(new, self.max_iter, self.tol)
+
+    def _restart(self, state: LBFGSState, evaluations: int) -> LBFGSState:
+        """Forget the pairs; without any, the gradient itself led nowhere and all is done."""
+        stopped = None if len(state.steps) else "no lower cost was found along the gradient"
+        return replace(
+            state,
+            evaluations=state.evaluations + evaluations,
+            stopped=stopped,
+            steps=state.steps[:0],
+            changes=state.changes[:0],
+        )
+
+
+def _inverse_hessian_product(state: LBFGSState) -> FloatArray:
+    """Return H g by the two-loop recursion, H from the pairs, g the gradient."""
+    product = state.gradient.copy()
+    pairs = list(zip(state.steps, state.changes, strict=True))
+    if not pairs:
+        return FIRST_STEP * product
+    curvatures = [inner(step, change) for step, change in pairs]
+    shares = []
+    for (step, change), curvature in zip(reversed(pairs), reversed(curvatures), strict=True):
+        share = inner(step, product) / curvature
+        product -= share * change
+        shares.append(share)
+    last_change = pairs[-1][1]
+    product *= curvatures[-1] / inner(last_change, last_change)
+    for (step, change), curvature, share in zip(pairs, curvatures, reversed(shares), strict=True):
+        product += (share - inner(change, product) / curvature) * step
+    return product

@@ -1,0 +1,84 @@
+"""Which perplexities a map passes through on the way to the one asked, and with what care."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from dasksne.errors import InvalidInputError
+
+FIRST_SHARE = 0.75
+"""Of N: the perplexity of the first stage. The cost there has hardly a local minimum."""
+RATIO = 2.0
+"""At most, between the perplexities of neighbouring stages."""
+EARLY_TOL = 1e-3
+"""A stage whose map is only a start for the next one need not be finished."""
+
+
+class Stage(NamedTuple):
+    """One perplexity to optimise at, from where the stage before ended."""
+
+    perplexity: float
+    tol: float
+    """Relative fall of the cost over 5 iterations at which the stage ends."""
+
+
+def stages(
+    annealing: Literal["auto"] | Sequence[float] | None,
+    perplexity: float,
+    n_points: int,
+    tol: float,
+) -> tuple[Stage, ...]:
+    """Return the stages from the first perplexity to the one asked, which is always the last.
+
+    Parameters
+    ----------
+    annealing : "auto", None or list of float
+        "auto": from 3/4 of N down by factors of at most 2. None: the target alone. A list: those
+        perplexities, in that order, then the target unless it is the last already.
+    perplexity : float
+        The target.
+    n_points : int
+        N.
+    tol : float
+        Of the last stage.
+
+    Raises
+    ------
+    InvalidInputError
+        A perplexity of the list is not above 1 and below N - 1, or `annealing` is none of these.
+
+    Examples
+    --------
+    >>> [round(stage.perplexity) for stage in stages("auto", 30, 1797, 1e-6)]
+    [1348, 715, 379, 201, 107, 57, 30]
+    >>> stages(None, 30, 1797, 1e-6)
+    (Stage(perplexity=30, tol=1e-06),)
+    """
+    early = max(tol, EARLY_TOL)
+    if annealing is None:
+        before: list[float] = []
+    elif annealing == "auto":
+        before = _geometric(min(FIRST_SHARE * n_points, n_points - 1.5), perplexity)
+    elif isinstance(annealing, str):
+        raise InvalidInputError(
+            f"annealing={annealing!r} is not known; use 'auto', None or a list of perplexities"
+        )
+    else:
+        before = [float(value) for value in annealing]
+        for value in before:
+            if not 1.0 < value < n_points - 1:
+                raise InvalidInputError(
+                    f"annealing holds the perplexity {value:g}; each must be above 1 and below "
+                    f"N - 1 = {n_points - 1}"
+                )
+        if before and before[-1] == perplexity:
+            before.pop()
+    return (*(Stage(value, early) for value in before), Stage(perplexity, tol))
+
+
+def _geometric(first: float, target: float) -> list[float]:
+    """Return perplexities from the first down to just above the target, evenly in the logarithm."""
+    if first <= target:
+        return []
+    count = math.ceil(math.log(first / target, RATIO))
+    return [target * (first / target) ** (k / count) for k in range(count, 0, -1)]

@@ -1,0 +1,237 @@
+"""What a run will need, in integers, before any work starts.
+
+Every choice comes from sizes and the constants below, never from a clock, and is written to the
+run, so that a resumed run makes the same ones.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from dasksne.errors import InvalidInputError, ResourceError
+
+PStorage: TypeAlias = Literal["memory", "zarr", "recompute"]
+Repulsion: TypeAlias = Literal["direct", "fourier"]
+
+PANEL_BYTES = 32 << 20
+"""Of a row block's distances to all points, held by a task while it calibrates."""
+CHUNK_BYTES = 64 << 20
+"""Of an (N, N) array on disk."""
+ROW_MULTIPLE = 64
+"""Rows worked on at once by the kernels: a row block is a multiple of it."""
+SHARD_ROWS = 8192
+"""Of a large problem: one task of a gradient step."""
+FEWEST_SHARDS = 8
+"""Of a small problem: enough for the threads of one machine."""
+PROCESS_BYTES = 64 << 20
+"""Compiled code, caches and the allocator's slack, beyond the imports."""
+OPTIMISER_MAPS = 40
+"""Arrays of the map's size that the optimiser and a step hold."""
+REPORTED_SHARE = 0.9
+"""Of the memory found: what a run may plan to use."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layout of a run and what it needs."""
+
+    n_points: int
+    n_features: int
+    n_components: int
+    dtype: str
+    block_rows: int
+    """Rows of P that a task computes at once, and of a chunk of P on disk."""
+    n_blocks: int
+    shards: int
+    """Tasks of a gradient step, each with the same number of row blocks but for the last."""
+    p_storage: PStorage
+    repulsion: Repulsion
+    p_bytes: int
+    """Of a dense (N, N) array."""
+    memory_bytes: int
+    """Needed at the peak, over all processes, beyond what importing takes."""
+    memory_limit: int
+    disk_bytes: int
+    """Needed in the store."""
+    disk_found: int
+    n_threads: int
+    keeps_p: bool
+    """Whether P is written to the store."""
+
+    @property
+    def blocks(self) -> list[slice]:
+        """The row blocks."""
+        return _slices(self.n_points, self.block_rows)
+
+    @property
+    def shard_rows(self) -> list[slice]:
+        """The rows of each shard: whole row blocks."""
+        return _slices(self.n_points, self.block_rows * -(-self.n_blocks // self.shards))
+
+    @property
+    def pair_chunks(self) -> tuple[int, int]:
+        """Of an (N, N) array on disk: the rows of a block, and as many columns as CHUNK_BYTES."""
+        return (self.block_rows, min(self.n_points, CHUNK_BYTES // (8 * self.block_rows)))
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Pairs that the attraction and each of the two passes of the repulsion go over."""
+        return 3 * self.n_points**2
+
+
+def make_plan(
+    n_points: int,
+    n_features: int,
+    n_components: int,
+    *,
+    x_bytes: int,
+    n_threads: int,
+    memory_limit: int,
+    disk_found: int,
+    keeps_p: bool,
+    keeps_x: bool,
+    saves: tuple[str, ...] = (),
+    dtype: str = "float64",
+    p_storage: str = "auto",
+    repulsion: str = "auto",
+    block_rows: int | Literal["auto"] = "auto",
+    shards: int | Literal["auto"] = "auto",
+) -> Plan:
+    """Lay out a run.
+
+    Parameters
+    ----------
+    n_points, n_features, n_components : int
+    x_bytes : int
+        Of X in memory while the run lasts; 0 where it is read from a store.
+    n_threads : int
+        Tasks that run at once.
+    memory_limit, disk_found : int
+        Bytes that may be used.
+    keeps_p, keeps_x : bool
+        Whether P and X are written to the store.
+    saves : tuple of str
+        Further (N, N) arrays that are written: "distances", "Q".
+    dtype, p_storage, repulsion, block_rows, shards
+        As for `dasksne.SNE`.
+
+    Raises
+    ------
+    ResourceError
+        The work fits neither in memory nor on disk; the message has the bytes.
+
+    Examples
+    --------
+    >>> plan = make_plan(
+    ...     10_000, 50, 2, x_bytes=0, n_threads=2, memory_limit=2 << 30, disk_found=0,
+    ...     keeps_p=False, keeps_x=False)
+    >>> plan.p_storage, plan.block_rows, plan.n_blocks, plan.shards, plan.p_bytes
+    ('memory', 384, 27, 7, 800000000)
+    """
+    itemsize = 8 if dtype == "float64" else 4
+    rows = _block_rows(n_points) if block_rows == "auto" else block_rows
+    n_blocks = -(-n_points // rows)
+    wanted = _shards(n_points) if shards == "auto" else shards
+    per_shard = -(-n_blocks // min(wanted, n_blocks))
+    p_bytes = itemsize * n_points**2
+    panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
+    held = (
+        PROCESS_BYTES
+        + x_bytes
+        + n_threads * 2 * panel
+        + OPTIMISER_MAPS * 8 * n_points * n_components
+    )
+    written = (
+        (p_bytes if keeps_p else 0)
+        + p_bytes * len(saves)
+        + (8 * n_points * n_features if keeps_x else 0)
+    )
+    storage = _storage(p_storage, p_bytes, held, written, memory_limit, disk_found)
+    plan = Plan(
+        n_points=n_points,
+        n_features=n_features,
+        n_components=n_components,
+        dtype=dtype,
+        block_rows=rows,
+        n_blocks=n_blocks,
+        shards=-(-n_blocks // per_shard),
+        p_storage=storage,
+        repulsion="direct",
+        p_bytes=p_bytes,
+        memory_bytes=held + (p_bytes if storage == "memory" else 0),
+        memory_limit=memory_limit,
+        disk_bytes=written + (p_bytes if storage == "zarr" else 0),
+        disk_found=disk_found,
+        n_threads=n_threads,
+        keeps_p=keeps_p,
+    )
+    _refuse_what_cannot_fit(plan)
+    return plan
+
+
+def _block_rows(n_points: int) -> int:
+    """Return as many rows as keep a panel at PANEL_BYTES, in whole multiples."""
+    rows = PANEL_BYTES // (8 * n_points) // ROW_MULTIPLE * ROW_MULTIPLE
+    # A small problem still has a block for each of a few threads.
+    spread = -(-n_points // FEWEST_SHARDS // ROW_MULTIPLE) * ROW_MULTIPLE
+    return max(ROW_MULTIPLE, min(rows, spread))
+
+
+def _shards(n_points: int) -> int:
+    return max(FEWEST_SHARDS, math.ceil(n_points / SHARD_ROWS))
+
+
+def _slices(n: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def _storage(
+    asked: str, p_bytes: int, held: int, written: int, memory_limit: int, disk_found: int
+) -> PStorage:
+    """Prefer memory, then the store, then computing P anew in each step."""
+    if asked in ("memory", "zarr", "recompute"):
+        return asked  # type: ignore[return-value]
+    if asked != "auto":
+        raise InvalidInputError(
+            f"p_storage={asked!r} is not known; use 'auto', 'memory', 'zarr' or 'recompute'"
+        )
+    if held + p_bytes <= memory_limit:
+        return "memory"
+    return "zarr" if written + p_bytes <= disk_found else "recompute"
+
+
+def _refuse_what_cannot_fit(plan: Plan) -> None:
+    if plan.memory_bytes > plan.memory_limit:
+        remedy = (
+            "p_storage='zarr' or p_storage='recompute' needs "
+            f"{format_bytes(plan.memory_bytes - plan.p_bytes)}"
+            if plan.p_storage == "memory"
+            else "a smaller block_rows needs less"
+        )
+        raise ResourceError(
+            f"{plan.n_points:,} points with p_storage={plan.p_storage!r} need "
+            f"{format_bytes(plan.memory_bytes)} of memory and {format_bytes(plan.memory_limit)} "
+            f"may be used; {remedy}"
+        )
+    if plan.disk_bytes > plan.disk_found:
+        raise ResourceError(
+            f"{plan.n_points:,} points with p_storage={plan.p_storage!r} need "
+            f"{format_bytes(plan.disk_bytes)} on disk and {format_bytes(plan.disk_found)} are "
+            "free; choose another store, or p_storage='recompute', which writes no P"
+        )
+
+
+def format_bytes(n: int) -> str:
+    """Return a size as people read it.
+
+    Examples
+    --------
+    >>> format_bytes(800_000_000), format_bytes(512)
+    ('800.0 MB', '512 B')
+    """
+    if n < 1000:
+        return f"{n} B"
+    for power, unit in enumerate(("kB", "MB", "GB", "TB", "PB"), start=1):
+        if n < 1000 ** (power + 1) or unit == "PB":
+            return f"{n / 1000**power:.1f} {unit}"
+    raise AssertionError(n)

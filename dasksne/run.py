@@ -1,0 +1,221 @@
+"""The run on disk: one Zarr group that holds all that a run needs and all that it found.
+
+    X            (N, D)   the data, as given
+    precision    (N,)     beta_i, in units of 1 / distance^2
+    normaliser   (N,)     log sum_{k != i} exp(-beta_i d_ik)
+    entropy      (N,)     of row i of P, in nats; written last: a block that has it is finished
+    P            (N, N)   p_{j|i}, in row blocks
+    S            (N, N)   P + P^T, while the run needs it
+    distances, Q (N, N)   on request
+    embedding    (N, d)
+    history/     one array a column
+    checkpoints/ one group a checkpoint
+
+Arrays carry checksums and are filled with NaN, so that neither a flipped bit nor a missing chunk
+passes for data. The attributes hold everything else, as JSON.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import GroupNotFoundError
+
+from dasksne.errors import StoreError
+from dasksne.kernels.calibration import Calibration
+from dasksne.types import FloatArray
+
+FORMAT = 1
+ATTRIBUTE = "dasksne"
+PROTOCOLS = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A picklable handle on a run; it holds a URL, not an open file."""
+
+    url: str
+    storage_options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def locate(cls, store: str | Path, storage_options: Mapping[str, Any] | None = None) -> Self:
+        """Return the handle for a path or URL, which need not exist.
+
+        Raises
+        ------
+        StoreError
+            The URL's protocol is not one of `PROTOCOLS`.
+        """
+        text = str(store)
+        protocol, separator, rest = text.partition("://")
+        if not separator:
+            text = str(Path(text).expanduser().absolute())
+        elif protocol not in PROTOCOLS or "::" in text:
+            raise StoreError(
+                f"store {text!r} is not a path or a URL of one of the protocols "
+                f"{', '.join(PROTOCOLS)}"
+            )
+        elif protocol == "file":
+            text = str(Path(rest).absolute())
+        return cls(text, tuple(sorted((storage_options or {}).items())))
+
+    @property
+    def path(self) -> Path | None:
+        """The folder on this machine's disks; None for a URL."""
+        return None if "://" in self.url else Path(self.url)
+
+    def create(self, *, overwrite: bool) -> None:
+        """Make the run's group, empty.
+
+        Raises
+        ------
+        StoreError
+            Something is there already, or it cannot be written.
+        """
+        if self.holds_a_run():
+            if not overwrite:
+                raise StoreError(
+                    f"{self.url} holds a run already; go on with it by dasksne.resume(path) or "
+                    "`dasksne resume`, replace it with overwrite=True or --overwrite, or choose "
+                    "another path"
+                )
+            self.delete()
+        elif self._is_taken():
+            raise StoreError(f"{self.url} exists and is not a dasksne run; choose another path")
+        try:
+            group = zarr.open_group(self.url, mode="w-", **self._options())
+            group.attrs[ATTRIBUTE] = {"format": FORMAT, "status": "created"}
+        except OSError as error:
+            raise StoreError(f"{self.url} cannot be written: {error}") from error
+
+    def holds_a_run(self) -> bool:
+        """Say whether a dasksne run is there, finished or not."""
+        try:
+            return ATTRIBUTE in self.group().attrs
+        except (GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+            return False
+
+    def require(self) -> None:
+        """Raise StoreError unless a run of a known format is there."""
+        if not self.holds_a_run():
+            raise StoreError(f"{self.url} is not a dasksne run")
+        found = self.state["format"]
+        if found != FORMAT:
+            raise StoreError(
+                f"{self.url} has run format {found}; this version of dasksne reads {FORMAT}"
+            )
+
+    def _is_taken(self) -> bool:
+        if self.path is None:
+            try:
+                zarr.open(self.url, mode="r", **self._options())
+            except FileNotFoundError:
+                return False
+            return True
+        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+
+    def _options(self) -> dict[str, Any]:
+        return {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+
+    def group(self, mode: str = "r") -> zarr.Group:
+        """Open the run's group."""
+        return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
+
+    def delete(self, name: str = "") -> None:
+        """Remove an array or group, or the whole run; nothing happens if it is not there."""
+        if self.path is not None:
+            # Renamed first: a deletion that is cut short leaves nothing that could be read.
+            target = self.path / name if name else self.path
+            if target.exists():
+                doomed = target.with_name(f".{target.name}.deleting")
+                shutil.rmtree(doomed, ignore_errors=True)
+                target.rename(doomed)
+                shutil.rmtree(doomed)
+        elif name:
+            group = self.group("r+")
+            if name in group:
+                del group[name]
+        else:
+            zarr.open_group(self.url, mode="w", **self._options())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the run's attributes say."""
+        return dict(self.group().attrs[ATTRIBUTE])  # type: ignore[arg-type]
+
+    def update(self, **values: Any) -> None:
+        """Change the attributes in a single write: none is seen without the others."""
+        group = self.group("r+")
+        group.attrs[ATTRIBUTE] = {**self.state, **values}
+
+    def has(self, name: str) -> bool:
+        """Say whether an array or group is there."""
+        return name in self.group()
+
+    def members(self, name: str) -> list[str]:
+        """Return the names of what a group holds."""
+        group = self.group()[name]
+        assert isinstance(group, zarr.Group)  # noqa: S101 - asked for groups only
+        return sorted(group.keys())
+
+    def create_array(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: Any = np.float64,
+        *,
+        compress: bool = True,
+    ) -> None:
+        """Add an empty array; compress=False keeps the checksum only."""
+        codec = ZstdCodec(level=0, checksum=True) if compress else Crc32cCodec()
+        dtype = np.dtype(dtype)
+        self.group("r+").create_array(
+            name,
+            shape=shape,
+            chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
+            dtype=dtype,
+            compressors=[codec],
+            fill_value=np.nan if dtype.kind == "f" else 0,
+            overwrite=True,
+            config={"write_empty_chunks": True},
+        )
+
+    def array(self, name: str, mode: str = "r") -> zarr.Array[Any]:
+        """Open an array."""
+        return zarr.open_array(
+            self.url,
+            path=name,
+            mode=mode,
+            config={"write_empty_chunks": True},
+            **self._options(),
+        )
+
+    def write(self, name: str, rows: slice, values: FloatArray) -> None:
+        """Write rows of an array; two writers must not share a chunk."""
+        self.array(name, "r+")[rows] = values
+
+    def read(self, name: str, rows: slice = slice(None)) -> FloatArray:
+        """Read rows of an array."""
+        return np.asarray(self.array(name)[rows])
+
+    def finish_block(self, rows: slice, found: Calibration, exponent: int) -> None:
+        """Keep what was found for a row block whose P, if any, is written."""
+        self.write("precision", rows, np.ldexp(found.precision, -2 * exponent))
+        self.write("normaliser", rows, found.log_normaliser)
+        self.write("entropy", rows, found.entropy)
+
+    def finished_blocks(self, blocks: Sequence[slice], exponent: int) -> dict[int, Calibration]:
+        """Return what was found for each finished row block, by its first row."""
+        precision = np.ldexp(self.read("precision"), 2 * exponent)
+        normaliser, entropy = self.read("normaliser"), self.read("entropy")
+        return {
+            rows.start: Calibration(precision[rows], normaliser[rows], entropy[rows])
+            for rows in blocks
+            if not np.any(np.isnan(entropy[rows]))
+        }

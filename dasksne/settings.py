@@ -1,0 +1,112 @@
+"""The options of a run, checked once, before anything else happens."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import numpy as np
+
+from dasksne.errors import InvalidInputError
+from dasksne.types import FloatArray
+
+DEFAULT_PERPLEXITY = 30.0
+
+CHOICES = {
+    "metric": ("euclidean", "precomputed"),
+    "optimizer": ("lbfgs", "momentum"),
+    "dtype": ("float64", "float32"),
+    "p_storage": ("auto", "memory", "zarr", "recompute"),
+    "repulsion": ("auto", "direct"),
+}
+SAVES = ("distances", "Q")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that a run keeps; names and meanings are those of `dasksne.SNE`."""
+
+    n_components: int
+    perplexity: float | None
+    sigma: float | None
+    metric: str
+    init: str | FloatArray
+    optimizer: str
+    annealing: Literal["auto"] | Sequence[float] | None
+    max_iter: int
+    tol: float
+    dtype: str
+    p_storage: str
+    repulsion: str
+    block_rows: int | Literal["auto"]
+    shards: int | Literal["auto"]
+    save: tuple[str, ...]
+    checkpoint_seconds: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            _require_known(name, getattr(self, name), known)
+        if isinstance(self.init, str):
+            _require_known("init", self.init, ("pca", "random"))
+        for name in self.save:
+            _require_known("save", name, SAVES)
+        _require_number("n_components", self.n_components, Integral, above=0)
+        _require_number("max_iter", self.max_iter, Integral, above=-1)
+        _require_number("tol", self.tol, Real, above=-1e-300)
+        _require_number("checkpoint_seconds", self.checkpoint_seconds, Real, above=-1e-300)
+        for name in ("block_rows", "shards"):
+            if getattr(self, name) != "auto":
+                _require_number(name, getattr(self, name), Integral, above=0)
+        if (self.perplexity is None) == (self.sigma is None):
+            raise InvalidInputError(
+                f"perplexity={self.perplexity} and sigma={self.sigma}: give one of the two"
+            )
+        if self.sigma is not None:
+            _require_number("sigma", self.sigma, Real, above=0)
+        if self.perplexity is not None:
+            _require_number("perplexity", self.perplexity, Real, above=1)
+
+    def require_fits(self, n_points: int) -> None:
+        """Raise InvalidInputError where an option does not go with N points."""
+        if self.perplexity is not None and not self.perplexity < n_points - 1:
+            raise InvalidInputError(
+                f"perplexity={self.perplexity:g} must be below N - 1 = {n_points - 1}, the number "
+                "of neighbours that a point has; lower it"
+            )
+        shape = (n_points, self.n_components)
+        if not isinstance(self.init, str):
+            if self.init.shape != shape:
+                raise InvalidInputError(
+                    f"init has shape {self.init.shape}; it must be (N, n_components) = {shape}"
+                )
+            if not np.all(np.isfinite(self.init)):
+                raise InvalidInputError("init holds NaN or infinity")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the run's attributes keep; a start that is an array is kept beside them."""
+        values = asdict(self)
+        values["init"] = self.init if isinstance(self.init, str) else "array"
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], init: FloatArray | None) -> "Settings":
+        """Return the settings that `to_json` gave."""
+        known = {field.name: values[field.name] for field in fields(cls)}
+        known["save"] = tuple(known["save"])
+        return cls(**{**known, "init": known["init"] if init is None else init})
+
+
+def _require_known(name: str, value: object, known: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in known:
+        listed = ", ".join(repr(choice) for choice in known)
+        raise InvalidInputError(f"{name}={value!r} is not known; use one of {listed}")
+
+
+def _require_number(name: str, value: Any, kind: type, *, above: float) -> None:
+    what = "an integer" if kind is Integral else "a number"
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise InvalidInputError(f"{name}={value!r} must be {what}")
+    if not (value > above and np.isfinite(value)):  # type: ignore[operator, call-overload]
+        least = f"above {above:g}" if above >= 0 else "0 or more"
+        raise InvalidInputError(f"{name}={value!r} must be {what} {least}")

@@ -1,0 +1,263 @@
+"""The data, as squared distances between any rows; the only reader of X."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import zarr
+
+from dasksne.kernels.distances import squared_distances
+from dasksne.types import FloatArray
+
+CHUNK_BYTES = 4 << 20
+"""Of X as float64, read at once."""
+CACHED_CHUNKS = 64
+"""Of X from a store, kept in each process: a quarter of a gibibyte."""
+TILE_ROWS = 64
+TILE_COLUMNS = 1024
+"""A tile of distances, half a mebibyte: it stays in the second-level cache while it is used."""
+
+
+class Rows(Protocol):
+    """Anything that gives rows of X as float64."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        ...
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return rows as a C-contiguous float64 array; not to be changed."""
+        ...
+
+    def block(self, rows: slice, columns: slice) -> FloatArray:
+        """Return some columns of some rows, as float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows of an array in memory."""
+
+    array: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, D)."""
+        return self.array.shape  # type: ignore[no-any-return]
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return rows as float64."""
+        return np.ascontiguousarray(self.array[rows], dtype=np.float64)
+
+    def block(self, rows: slice, columns: slice) -> FloatArray:
+        """Return some columns of some rows."""
+        return np.asarray(self.array[rows, columns], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a Zarr array, by URL, so that a task carries no data."""
+
+    url: str
+    path: str
+    storage_options: tuple[tuple[str, Any], ...]
+    shape: tuple[int, int]
+    version: str
+    """Changes when the array at the URL is replaced; keeps the cache honest."""
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return rows as float64, from this process's cache where they were read before."""
+        return _cached_rows(self, rows.start, rows.stop)
+
+    def block(self, rows: slice, columns: slice) -> FloatArray:
+        """Return some columns of some rows."""
+        return np.asarray(self.open()[rows, columns], dtype=np.float64)
+
+    def open(self) -> zarr.Array[Any]:
+        """Open the array."""
+        options = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
+        return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=CACHED_CHUNKS)
+def _cached_rows(stored: StoredRows, start: int, stop: int) -> FloatArray:
+    rows = np.ascontiguousarray(stored.open()[start:stop], dtype=np.float64)
+    rows.flags.writeable = False
+    return rows
+
+
+class Tile(NamedTuple):
+    """Squared distances from some rows to some columns."""
+
+    columns: slice
+    distances: FloatArray
+    """d_ij, shape (r, c)."""
+    distances_back: FloatArray
+    """d_ji, shape (r, c); the same array where distances are symmetric."""
+
+
+class Source(Protocol):
+    """Squared distances between data points; picklable."""
+
+    @property
+    def exponent(self) -> int:
+        """Of the power of two that the data was divided by."""
+        ...
+
+    @property
+    def n_points(self) -> int:
+        """N."""
+        ...
+
+    def panel(self, rows: slice) -> FloatArray:
+        """Return the squared distances from rows to all points, shape (r, N), a new array."""
+        ...
+
+    def tiles(self, rows: slice) -> Iterator[Tile]:
+        """Yield tiles over all columns in order; each may reuse the memory of the one before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """Squared Euclidean distances between rows of X.
+
+    X is read divided by 2**exponent, exactly, so that squares of values far from one neither
+    overflow nor vanish.
+    """
+
+    x: Rows
+    exponent: int = 0
+
+    @property
+    def n_points(self) -> int:
+        """N."""
+        return self.x.shape[0]
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return rows of X, scaled."""
+        values = self.x.read(rows)
+        return np.ldexp(values, -self.exponent) if self.exponent else values
+
+    def panel(self, rows: slice) -> FloatArray:
+        """Return the squared distances from rows to all points."""
+        x_rows = self.read(rows)
+        out = np.empty((len(x_rows), self.n_points))
+        for chunk in row_chunks(*self.x.shape):
+            squared_distances(x_rows, self.read(chunk), out[:, chunk])
+        return out
+
+    def tiles(self, rows: slice) -> Iterator[Tile]:
+        """Yield tiles over all columns."""
+        x_rows = self.read(rows)
+        buffer = np.empty((len(x_rows), TILE_COLUMNS))
+        for chunk in row_chunks(*self.x.shape):
+            x_columns = self.read(chunk)
+            for start in range(0, len(x_columns), TILE_COLUMNS):
+                columns = x_columns[start : start + TILE_COLUMNS]
+                tile = buffer[:, : len(columns)]
+                squared_distances(x_rows, columns, tile)
+                at = chunk.start + start
+                yield Tile(slice(at, at + len(columns)), tile, tile)
+
+
+@dataclass(frozen=True)
+class Precomputed:
+    """Squares of given distances, divided by 2**exponent first; d_ij need not equal d_ji."""
+
+    x: Rows
+    """Distances, not squared: shape (N, N)."""
+    exponent: int = 0
+
+    @property
+    def n_points(self) -> int:
+        """N."""
+        return self.x.shape[0]
+
+    def panel(self, rows: slice) -> FloatArray:
+        """Return the squared distances from rows to all points."""
+        return self._block(rows, slice(0, self.n_points))
+
+    def tiles(self, rows: slice) -> Iterator[Tile]:
+        """Yield tiles over all columns."""
+        n = self.n_points
+        for start in range(0, n, TILE_COLUMNS):
+            columns = slice(start, min(start + TILE_COLUMNS, n))
+            back = np.ascontiguousarray(self._block(columns, rows).T)
+            yield Tile(columns, self._block(rows, columns), back)
+
+    def _block(self, rows: slice, columns: slice) -> FloatArray:
+        return np.square(np.ldexp(self.x.block(rows, columns), -self.exponent))
+
+
+def row_chunks(n_points: int, n_features: int) -> list[slice]:
+    """Return the slices of rows in which X is stored and read: whole tiles unless rows are long."""
+    rows = CHUNK_BYTES // (8 * n_features)
+    step = rows // TILE_COLUMNS * TILE_COLUMNS or max(TILE_ROWS, rows // TILE_ROWS * TILE_ROWS)
+    return [slice(start, min(start + step, n_points)) for start in range(0, n_points, step)]
+
+
+def row_panels(rows: slice) -> list[slice]:
+    """Return the slices of a block's rows that are worked on at once."""
+    return [
+        slice(start, min(start + TILE_ROWS, rows.stop))
+        for start in range(rows.start, rows.stop, TILE_ROWS)
+    ]
+
+
+class Inspection(NamedTuple):
+    """What one chunk of X is like."""
+
+    n_rows: int
+    n_bad: int
+    """Rows with NaN or infinity."""
+    first_bad: int
+    """The first of them; -1 if there is none."""
+    complaint: str | None
+    """Why the rows are no distances, where they should be."""
+    largest: float
+    """Largest absolute finite value."""
+    mean: FloatArray
+    """Of each feature."""
+    digest: str
+    """SHA-256 of the values."""
+
+
+def inspect(rows: slice, x: Rows, metric: str) -> Inspection:
+    """Look at one chunk of X before any work is done on it."""
+    values = x.read(rows)
+    finite = np.isfinite(values)
+    bad = np.flatnonzero(~finite.all(axis=1))
+    return Inspection(
+        n_rows=len(values),
+        n_bad=bad.size,
+        first_bad=rows.start + int(bad[0]) if bad.size else -1,
+        complaint=_complaint(rows, values) if metric == "precomputed" else None,
+        largest=float(np.max(np.abs(values), where=finite, initial=0.0)),
+        # Divided first: a sum of values near the largest float would overflow.
+        mean=np.sum(values / len(values), axis=0, where=finite),
+        digest=hashlib.sha256(values.tobytes()).hexdigest(),
+    )
+
+
+def _complaint(rows: slice, values: FloatArray) -> str | None:
+    """Say what keeps some rows of a matrix from being distances."""
+    if np.any(values < 0.0):
+        i, j = np.argwhere(values < 0.0)[0]
+        return (
+            "precomputed distances must not be negative: "
+            f"X[{rows.start + i}, {j}] = {values[i, j]:g}"
+        )
+    own = np.arange(rows.start, rows.stop)
+    diagonal = values[own - rows.start, own]
+    if np.any(diagonal != 0.0):
+        i = int(np.argmax(diagonal != 0.0))
+        return (
+            "precomputed distances of points to themselves must be zero: "
+            f"X[{own[i]}, {own[i]}] = {diagonal[i]:g}"
+        )
+    return None

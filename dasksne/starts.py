@@ -1,0 +1,69 @@
+"""Where the map starts."""
+
+import numpy as np
+
+from dasksne.executor import Executor
+from dasksne.kernels.components import (
+    covariance_product,
+    fix_signs,
+    orthonormal,
+    rotate,
+    scores,
+)
+from dasksne.source import Features, row_chunks
+from dasksne.types import FloatArray
+
+RANDOM_SCALE = 1e-2
+"""Standard deviation of a random start: within the kernel's width, where forces are smooth."""
+OVERSAMPLING = 10
+"""Columns beyond those asked for, so that the leading ones converge fast."""
+PASSES = 30
+RITZ_TOLERANCE = 1e-9
+"""Relative change of the leading Ritz values at which the subspace is good enough."""
+
+
+def random_start(n_points: int, n_components: int, seed: int) -> FloatArray:
+    """Return normal numbers around the origin, a function of the seed and the shape alone."""
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    return RANDOM_SCALE * generator.standard_normal((n_points, n_components))
+
+
+def pca_start(
+    executor: Executor, source: Features, mean: FloatArray, n_components: int
+) -> FloatArray:
+    """Return the leading principal components, the first with standard deviation 1.
+
+    By subspace iteration on blocks of rows: X is read a few times and never held, whatever D is.
+    """
+    n, n_features = source.x.shape
+    chunks = row_chunks(n, n_features)
+    width = min(n_features, n_components + OVERSAMPLING)
+    generator = np.random.Generator(np.random.Philox(key=0))
+    basis = orthonormal(generator.standard_normal((n_features, width)))
+    shared = executor.broadcast(mean)
+    before: FloatArray = np.zeros(min(n_components, width))
+    vectors = basis
+    for _ in range(PASSES):
+        parts = executor.map(_covariance_product, chunks, source, shared, basis)
+        images = np.sum([executor.result(part) for part in parts], axis=0)
+        values, vectors = rotate(basis, images)
+        leading = values[: before.size]
+        if np.all(np.abs(leading - before) <= RITZ_TOLERANCE * abs(leading[0])):
+            break
+        before, basis = leading, orthonormal(images)
+    components = fix_signs(vectors[:, : before.size])
+    parts = executor.map(_scores, chunks, source, shared, components)
+    y = np.concatenate([executor.result(part) for part in parts])
+    y = np.pad(y, ((0, 0), (0, n_components - y.shape[1])))
+    spread = np.std(y[:, 0])
+    return y / spread if spread > 0.0 else y
+
+
+def _covariance_product(
+    rows: slice, source: Features, mean: FloatArray, basis: FloatArray
+) -> FloatArray:
+    return covariance_product(source.read(rows), mean, basis)
+
+
+def _scores(rows: slice, source: Features, mean: FloatArray, components: FloatArray) -> FloatArray:
+    return scores(source.read(rows), mean, components)

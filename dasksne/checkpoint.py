@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import zarr
 
 from dasksne.run import Run
 
@@ -57,7 +56,7 @@ def _read(run: Run, name: str) -> dict[str, Any]:
     kept: Any = group.attrs["values"]
     values = dict(kept)
     for key in values.pop("arrays"):
-        array: zarr.Array[Any] = run.array(f"checkpoints/{name}/{key}")
+        array = run.array(f"checkpoints/{name}/{key}")
         if array.size and array.nchunks_initialized != array.nchunks:
             raise ValueError(f"checkpoint {name} lacks chunks of {key}")
         values[key] = np.asarray(array[...])

@@ -1,1 +1,242 @@
-"""The command."""
+"""The command `dasksne`: options in, one call of the library, one printed summary."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from dasksne.describe import holdings, option_lines, plan_lines, run_lines, table
+from dasksne.errors import DasksneError, InvalidInputError
+from dasksne.estimate import estimate
+from dasksne.estimator import SNE, resume
+from dasksne.executor import connected
+from dasksne.files import Labels, read_array, read_input, read_labels, write_map
+from dasksne.labels import keep_labels
+from dasksne.opened import open_run
+from dasksne.options import JSON, cluster_options, sne_options
+from dasksne.plot import plot, require_drawable
+from dasksne.run import Run
+
+INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """Something that the user is told in one line."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Write the line to standard error."""
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+class Interrupted(click.ClickException):
+    """The user stopped the command."""
+
+    exit_code = INTERRUPTED
+
+    def show(self, file: Any = None) -> None:
+        """Write how to go on to standard error."""
+        click.echo(self.message, file=file, err=True)
+
+
+class Command(click.Command):
+    """A command whose failures are one line; --debug shows where they come from."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        debug = click.Option(["--debug"], is_flag=True, help="Show where an error comes from.")
+        self.params.append(debug)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        debug = ctx.params.pop("debug")
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted("interrupted") from interrupt
+        except (DasksneError, OSError, ValueError, MemoryError, ImportError) as error:
+            if debug:
+                raise
+            raise Failure(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Group(click.Group):
+    """The command's subcommands."""
+
+    command_class = Command
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dasksne")
+def main() -> None:
+    """Exact Stochastic Neighbor Embedding for data larger than memory.
+
+    INPUT is "digits" (scikit-learn's data set), or a .npy, .npz or .zarr. A run is a Zarr group.
+    """
+
+
+storage_options = click.option("--storage-options", type=JSON, help="For a run at a URL.")
+labels_option = click.option(
+    "--labels", metavar="FILE", help="A .npy file with a number or text for each point."
+)
+
+
+@main.command()
+@click.argument("input", metavar="INPUT")
+@click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@labels_option
+@sne_options
+@cluster_options
+def embed(
+    input: str,  # noqa: A002 - the argument's name in messages
+    output: str,
+    picture: str | None,
+    labels: str | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    **options: Any,
+) -> None:
+    """Compute the map of INPUT, and keep the run."""
+    if picture is not None:
+        require_drawable(picture, options["n_components"])
+    data = read_input(input, options["storage_options"])
+    given = data.labels if labels is None else read_labels(labels)
+    _require_fit(given, len(data.X), labels or input)
+    model = _model(options, store=output, verbose=1)
+    run = Run.locate(output, options["storage_options"])
+    with connected(scheduler, scheduler_file), _going_on(run), _about(input):
+        model.fit(data.X)
+    if given is not None:
+        keep_labels(run, given)
+    _report(output, options["storage_options"], picture)
+
+
+@main.command("resume")
+@click.argument("run", metavar="RUN")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@storage_options
+@cluster_options
+def resume_(
+    run: str,
+    picture: str | None,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
+    """Go on with RUN where it stopped."""
+    where = Run.locate(run, storage_options)
+    with connected(scheduler, scheduler_file), _going_on(where):
+        resume(run, storage_options=storage_options, verbose=1)
+    _report(run, storage_options, picture)
+
+
+@main.command()
+@click.argument("input", metavar="INPUT")
+@click.option("-o", "--output", metavar="RUN", default="run.zarr", show_default=True)
+@sne_options
+@cluster_options
+def plan(
+    input: str,  # noqa: A002
+    output: str,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    **options: Any,
+) -> None:
+    """Say what the map of INPUT would need; nothing is computed or written."""
+    data = read_input(input, options["storage_options"])
+    model = _model(options, store=output)
+    with connected(scheduler, scheduler_file), _about(input):
+        needed = model.plan(data.X)
+    click.echo(table(input, plan_lines(needed, estimate(needed, model))))
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@storage_options
+def info(run: str, storage_options: dict[str, Any] | None) -> None:
+    """Say what RUN holds."""
+    opened = open_run(run, storage_options=storage_options)
+    for title, lines in (
+        (run, run_lines(opened)),
+        ("options", option_lines(opened)),
+        ("holds", holdings(opened)),
+    ):
+        click.echo(table(title, lines))
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.argument("out", metavar="OUT")
+@storage_options
+def export(run: str, out: str, storage_options: dict[str, Any] | None) -> None:
+    """Write the map of RUN to OUT: .npy, .npz or .csv."""
+    opened = open_run(run, storage_options=storage_options)
+    write_map(out, opened.embedding, opened.labels)
+    click.echo(out)
+
+
+@main.command("plot")
+@click.argument("run", metavar="RUN")
+@click.argument("out", metavar="OUT")
+@labels_option
+@storage_options
+def plot_(run: str, out: str, labels: str | None, storage_options: dict[str, Any] | None) -> None:
+    """Draw the map of RUN, coloured by its labels: .png, .svg or .pdf."""
+    opened = open_run(run, storage_options=storage_options)
+    plot(opened.embedding, out, labels=opened.labels if labels is None else read_labels(labels))
+    click.echo(out)
+
+
+def _model(options: dict[str, Any], **more: Any) -> SNE:
+    init = options["init"]
+    start = read_array(init) if init.endswith(".npy") else init
+    return SNE(**{**options, "init": start, **more})
+
+
+def _require_fit(labels: Labels | None, n_points: int, source: str) -> None:
+    if labels is not None and len(labels) != n_points:
+        raise InvalidInputError(
+            f"{source} has {len(labels)} labels for {n_points} points; there must be one for each"
+        )
+
+
+@contextmanager
+def _about(source: str) -> Iterator[None]:
+    """Name the input in what is said about its values and options."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInputError(f"{source}: {error}") from error
+
+
+@contextmanager
+def _going_on(run: Run) -> Iterator[None]:
+    """Say after an interrupt how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if run.holds_a_run() and run.state["status"] == "started":
+            how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
+        else:
+            how = "no data was stored yet; start anew"
+        raise Interrupted(f"interrupted: {how}") from interrupt
+
+
+def _report(path: str, storage_options: dict[str, Any] | None, picture: str | None) -> None:
+    opened = open_run(path, storage_options=storage_options)
+    click.echo(table(path, run_lines(opened)))
+    if picture is None:
+        click.echo(f"look at it with: dasksne plot {shlex.quote(path)} map.png")
+    else:
+        plot(opened.embedding, picture, labels=opened.labels)
+        click.echo(f"the map is drawn in {picture}")

@@ -1,6 +1,8 @@
 """scikit-learn's face of the package: keeps parameters, checks the data, starts the run."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,7 +16,9 @@ from sklearn.utils.validation import validate_data
 
 from dasksne import launch
 from dasksne.errors import InvalidInputError
+from dasksne.executor import current_executor
 from dasksne.job import Event
+from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
@@ -59,7 +63,12 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         In which P and S are kept; float32 halves memory and keeps 7 digits of each entry.
     p_storage : {"auto", "memory", "zarr", "recompute"}, default="auto"
         Where S = P + P^T is kept between steps; "recompute" keeps O(N) numbers only.
-    repulsion : {"auto", "direct"}, default="auto"
+    repulsion : {"auto", "direct", "fourier"}, default="auto"
+        "direct" goes over all pairs; "fourier", up to three dimensions, costs O(N) and is what
+        "auto" takes there. A map for which all pairs cost less goes over all pairs in any case.
+    repulsion_rtol : float, default=1e-8
+        With "fourier", the error of a row of the repulsion, relative to
+        1 + sum_j (q_{j|i} + q_{i|j}) |y_i - y_j|, and of log Z_i.
     block_rows, shards : int or "auto"
         Rows of a row block, and tasks of a step.
     memory_limit : int or str, optional
@@ -123,6 +132,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         dtype: str = "float64",
         p_storage: str = "auto",
         repulsion: str = "auto",
+        repulsion_rtol: float = 1e-8,
         block_rows: int | Literal["auto"] = "auto",
         shards: int | Literal["auto"] = "auto",
         memory_limit: int | str | None = None,
@@ -147,6 +157,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.dtype = dtype
         self.p_storage = p_storage
         self.repulsion = repulsion
+        self.repulsion_rtol = repulsion_rtol
         self.block_rows = block_rows
         self.shards = shards
         self.memory_limit = memory_limit
@@ -191,19 +202,59 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             return da.from_array(self.embedding_, chunks=(data.chunks[0], -1))
         return self.embedding_
 
+    def plan(self, X: Any) -> Plan:
+        """Return what the map of X would need, without computing anything.
+
+        Parameters
+        ----------
+        X : array of shape (N, D)
+            As for `fit_transform`.
+
+        Raises
+        ------
+        InvalidInputError, ResourceError
+            As `fit_transform` would, but for values of X, which are not read.
+
+        Examples
+        --------
+        >>> import numpy, dasksne
+        >>> plan = dasksne.SNE().plan(numpy.zeros((1000, 50)))
+        >>> plan.p_bytes, plan.p_storage
+        (8000000, 'memory')
+        """
+        settings, data = self._settings(), self._data(X)
+        settings.require_fits(data.shape[0])
+        with current_executor() as executor:
+            return launch.plan_run(
+                (data.shape[0], data.shape[1]),
+                data.dtype.itemsize,
+                settings,
+                store=self._run(),
+                memory_limit=self._memory_limit(),
+                in_memory=isinstance(data, np.ndarray) and executor.shares_memory,
+                executor=executor,
+            )
+
     def _fit(self, X: Any) -> Data:
         settings = self._settings()
         data = self._data(X)
-        result = launch.launch(
-            data,
-            settings,
-            store=None if self.store is None else Run.locate(self.store, self.storage_options),
-            overwrite=self.overwrite,
-            memory_limit=None if self.memory_limit is None else parse_bytes(self.memory_limit),
-            watcher=Reporter(self._callbacks(), verbose=self.verbose),
-        )
+        with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
+            result = launch.launch(
+                data,
+                settings,
+                store=self._run(),
+                overwrite=self.overwrite,
+                memory_limit=self._memory_limit(),
+                watcher=watcher,
+            )
         self._keep(result)
         return data
+
+    def _run(self) -> Run | None:
+        return None if self.store is None else Run.locate(self.store, self.storage_options)
+
+    def _memory_limit(self) -> int | None:
+        return None if self.memory_limit is None else parse_bytes(self.memory_limit)
 
     def _keep(self, result: launch.Result) -> None:
         self.embedding_: FloatArray = result.outcome.embedding
@@ -211,6 +262,14 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.n_iter_ = result.outcome.n_iter
         self.history_ = result.outcome.history
         self.report_ = launch.report(result)
+        unreached = result.outcome.unreached
+        if unreached:
+            warnings.warn(
+                f"{unreached} of {result.plan.n_points} rows cannot reach the perplexity "
+                f"{result.settings.perplexity:g}: they have more nearest neighbours at the same "
+                "distance than that, and share their probability evenly among them",
+                stacklevel=3,
+            )
 
     def _settings(self) -> Settings:
         given = self.perplexity is not None or self.sigma is not None
@@ -228,6 +287,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             dtype=self.dtype,
             p_storage=self.p_storage,
             repulsion=self.repulsion,
+            repulsion_rtol=self.repulsion_rtol,
             block_rows=self.block_rows,
             shards=self.shards,
             save=tuple(self.save),
@@ -258,6 +318,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             raise InvalidInputError(
                 f"X has shape {X.shape}; precomputed distances are a square matrix"
             )
+        if X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(np.float64).itemsize:
+            X = X.astype(np.float64)  # Zarr has no wider numbers, and nothing here uses them
         return X  # type: ignore[no-any-return]
 
     @property
@@ -275,6 +337,11 @@ def _require_dask_is_usable(X: da.Array) -> None:
         raise InvalidInputError(f"X has {X.ndim} dimensions; it must have two, (N, D)")
     if any(np.isnan(size) for size in X.shape):
         raise InvalidInputError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
+    if not isinstance(X._meta, np.ndarray):  # noqa: SLF001 - what Dask keeps its kind of blocks in
+        raise InvalidInputError(
+            f"X is made of blocks of {type(X._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
+            "X.map_blocks(lambda block: block.toarray()) makes them so"
+        )
     if X.dtype.kind not in "biuf":
         raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
     if X.shape[0] < 2 or X.shape[1] < 1:
@@ -283,7 +350,9 @@ def _require_dask_is_usable(X: da.Array) -> None:
         )
 
 
-def resume(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> SNE:
+def resume(
+    store: str | Path, *, storage_options: Mapping[str, Any] | None = None, verbose: int = 0
+) -> SNE:
     """Go on with a run where it stopped, and return the fitted model.
 
     A run that is finished is read; nothing is computed again.
@@ -294,18 +363,19 @@ def resume(store: str | Path, *, storage_options: Mapping[str, Any] | None = Non
         Of the run.
     storage_options : dict, optional
         For a URL.
+    verbose : int, default=0
+        1 reports progress.
     """
     run = Run.locate(store, storage_options)
-    result = launch.resume(run, watcher=Reporter([], verbose=0))
-    settings = result.settings
-    model = SNE(
-        settings.n_components,
-        perplexity=settings.perplexity,
-        sigma=settings.sigma,
-        metric=settings.metric,
-        store=store,
-        storage_options=storage_options,
-    )
+    with Reporter([], verbose=verbose) as watcher:
+        result = launch.resume(run, watcher=watcher)
+    known = SNE().get_params()
+    parameters = {
+        field.name: getattr(result.settings, field.name)
+        for field in fields(result.settings)
+        if field.name in known
+    }
+    model = SNE(**parameters, store=store, storage_options=storage_options)
     model.n_features_in_ = result.plan.n_features
     model._keep(result)  # noqa: SLF001 - of this module's own class
     return model

@@ -7,9 +7,10 @@ import numpy as np
 
 from dasksne import checkpoint
 from dasksne.affinities import Outputs, Width, start_calibration, start_shards
+from dasksne.errors import InvalidInputError
 from dasksne.job import HISTORY, Event, Job, Outcome
 from dasksne.kernels.calibration import Calibration
-from dasksne.objective import SNEObjective, log_normalisers
+from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
 from dasksne.optimise.state import Optimiser, State, state_from_dict, state_to_dict
@@ -45,17 +46,16 @@ def go_through_stages(
         else:
             state = state_from_dict(optimiser.state_type, _restored_state(restored))
             restored = None
-        state, stopped_early = _iterate(job, k, optimiser, state, objective)
-        y = state.y
+        state, stops = _iterate(job, k, optimiser, state, objective)
+        y, stopped_early = state.y, stopped_early or stops
         del objective  # and with it S, before the next stage makes its own
     assert state is not None  # noqa: S101 - there is always a last stage
     return Outcome(
         embedding=state.y,
         cost=state.cost,
-        log_z=log_normalisers(job.executor, job.plan.shard_rows, state.y),
         n_iter=len(job.history),
         history={name: np.array([row[i] for row in job.history]) for i, name in enumerate(HISTORY)},
-        stopped=state.stopped or "stopped by a callback",
+        stopped="stopped by a callback" if stopped_early else str(state.stopped),
         unreached=unreached,
     )
 
@@ -67,7 +67,7 @@ def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
     exponent = job.source.exponent
     width = Width(
         None if sigma is not None else perplexity,
-        None if sigma is None else float(np.ldexp(sigma**-2.0, 2 * exponent)),
+        None if sigma is None else _precision(sigma, exponent),
     )
     blocks = job.plan.blocks
     finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
@@ -84,7 +84,19 @@ def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
         finished[rows.start] = job.executor.result(handle)
     job.watcher.blocks_done(k, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
-    return Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if not np.all(np.isfinite(found.log_normaliser)):
+        raise InvalidInputError(
+            f"sigma={sigma} is so small beside the distances between the points that their "
+            "exponents overflow"
+        )
+    return found
+
+
+def _precision(sigma: float, exponent: int) -> float:
+    """Return 1 / sigma^2 in the units of data divided by 2**exponent; it may overflow."""
+    with np.errstate(over="ignore", divide="ignore"):
+        return float(np.ldexp(sigma, -exponent) ** -2.0)
 
 
 def _count_unreached(job: Job, calibration: Calibration) -> int:
@@ -104,7 +116,14 @@ def _objective(job: Job, calibration: Calibration) -> SNEObjective:
     shards = start_shards(job.executor, job.source, calibration, plan, job.run)
     for shard in shards:
         job.executor.wait(shard)
-    return SNEObjective(job.executor, shards, plan.shard_rows, float(np.sum(calibration.entropy)))
+    return SNEObjective(
+        job.executor,
+        shards,
+        plan.shard_rows,
+        float(np.sum(calibration.entropy)),
+        plan.repulsion,
+        job.settings.repulsion_rtol,
+    )
 
 
 def _optimiser(job: Job, k: int, objective: SNEObjective, *, stop: bool) -> Optimiser[Any]:
@@ -124,7 +143,7 @@ def _iterate(
 
     Returns the state and whether the watcher stopped the run.
     """
-    before = job.history[-1 - state.iteration][5] if len(job.history) > state.iteration else 0
+    before = next((row[5] for row in reversed(job.history) if row[0] < k), 0)
     try:
         while state.stopped is None:
             state = optimiser.step(state, objective)
@@ -155,6 +174,8 @@ def _iterate(
 
 
 def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
+    embedding = state.y.view()
+    embedding.flags.writeable = False  # a watcher looks on
     return Event(
         stage=k,
         n_stages=len(job.schedule),
@@ -166,7 +187,7 @@ def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
         step=state.step,
         evaluations=evaluations_before + state.evaluations,
         seconds=job.elapsed,
-        embedding=state.y,
+        embedding=embedding,
     )
 
 

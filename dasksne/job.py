@@ -18,6 +18,19 @@ HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations"
 """Columns of the history, a row per iteration."""
 
 
+def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
+    """Return the stages of a run; a given sigma has one.
+
+    Raises
+    ------
+    InvalidInputError
+        A perplexity on the way does not go with N points.
+    """
+    if settings.perplexity is None:
+        return (Stage(np.nan, settings.tol),)
+    return stages(settings.annealing, settings.perplexity, n_points, settings.tol)
+
+
 class Event(NamedTuple):
     """What a watcher and a callback see after each iteration."""
 
@@ -56,7 +69,6 @@ class Outcome(NamedTuple):
 
     embedding: FloatArray
     cost: float
-    log_z: FloatArray
     n_iter: int
     history: dict[str, FloatArray]
     stopped: str
@@ -73,6 +85,7 @@ class Job:
     source: Source
     settings: Settings
     plan: Plan
+    schedule: tuple[Stage, ...]
     run: Run | None
     """Where S may be kept; None where everything is in memory."""
     keeps: bool
@@ -83,18 +96,6 @@ class Job:
     """Spent before this process went on with the run."""
     began: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
-
-    @property
-    def schedule(self) -> tuple[Stage, ...]:
-        """The stages; a given sigma has one."""
-        if self.settings.perplexity is None:
-            return (Stage(np.nan, self.settings.tol),)
-        return stages(
-            self.settings.annealing,
-            self.settings.perplexity,
-            self.plan.n_points,
-            self.settings.tol,
-        )
 
     @property
     def elapsed(self) -> float:

@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,10 +15,11 @@ import dask
 import numpy as np
 
 from dasksne import checkpoint
-from dasksne.errors import InvalidInputError, StoreError
+from dasksne.errors import StoreError
 from dasksne.executor import Executor, current_executor
 from dasksne.fit import go_through_stages
-from dasksne.job import HISTORY, Job, Outcome, Watcher
+from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
+from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.plan import Plan, make_plan
@@ -111,41 +113,44 @@ def launch(
     watcher : Watcher
     """
     settings.require_fits(x.shape[0])
-    with current_executor() as executor:
-        in_memory = isinstance(x, np.ndarray) and executor.shares_memory
-        plan = plan_run(
-            (x.shape[0], x.shape[1]),
-            x.dtype.itemsize,
+    schedule = make_schedule(settings, x.shape[0])
+    executor = current_executor()
+    in_memory = isinstance(x, np.ndarray) and executor.shares_memory
+    plan = plan_run(
+        (x.shape[0], x.shape[1]),
+        x.dtype.itemsize,
+        settings,
+        store=store,
+        memory_limit=memory_limit,
+        in_memory=in_memory,
+        executor=executor,
+    )
+    # Bad data is found before a store is made, or one that is there replaced.
+    look = look_at_array(x, settings.metric) if isinstance(x, np.ndarray) else None
+    # The executor ends first: no task writes to a place that is being removed.
+    with _place(store, plan, overwrite=overwrite, needed=not in_memory) as run, executor:
+        _require_seen(executor, run)
+        rows: Rows = ArrayRows(x)
+        if run is not None and (store is not None or not in_memory):
+            stored = store_rows(x, run, settings.metric)
+            rows = rows if in_memory else stored
+            look = look or look_at_stored(executor, stored, settings.metric)
+        assert look is not None  # noqa: S101 - what is not an array was stored
+        job = Job(
+            executor,
+            look.source(rows, settings.metric),
             settings,
-            store=store,
-            memory_limit=memory_limit,
-            in_memory=in_memory,
-            executor=executor,
+            plan,
+            schedule,
+            run,
+            keeps=store is not None,
+            watcher=watcher,
         )
-        # Bad data is found before a store is made, or one that is there replaced.
-        look = look_at_array(x, settings.metric) if isinstance(x, np.ndarray) else None
-        with _place(store, plan, overwrite=overwrite, needed=not in_memory) as run:
-            _require_seen(executor, run)
-            rows: Rows = ArrayRows(x)
-            if run is not None and (store is not None or not in_memory):
-                stored = store_rows(x, run, settings.metric)
-                rows = rows if in_memory else stored
-                look = look or look_at_stored(executor, stored, settings.metric)
-            assert look is not None  # noqa: S101 - what is not an array was stored
-            job = Job(
-                executor,
-                look.source(rows, settings.metric),
-                settings,
-                plan,
-                run,
-                keeps=store is not None,
-                watcher=watcher,
-            )
-            if store is not None:
-                _record(job, look)
-            outcome = go_through_stages(job, _start(job, look))
-            if store is not None:
-                _finish(job, outcome)
+        if store is not None:
+            _record(job, look)
+        outcome = go_through_stages(job, _start(job, look))
+        if store is not None:
+            _finish(job, outcome)
     return Result(outcome, plan, settings)
 
 
@@ -160,10 +165,14 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
-        raise StoreError(f"{run.url} stopped before its data was stored; start it anew")
+        raise StoreError(
+            f"{run.url} stopped before its data was stored; start it anew with overwrite=True"
+        )
     init = run.read("start") if run.has("start") else None
     settings = Settings.from_json(state["parameters"], init)
     plan = Plan(**state["plan"])
+    if state["status"] == "finished":
+        return Result(_found_before(run), plan, settings)
     with current_executor() as executor:
         _require_seen(executor, run)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
@@ -172,11 +181,18 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
             stored_source(run),
             settings,
             plan,
+            make_schedule(settings, plan.n_points),
             run,
             keeps=True,
             watcher=watcher,
         )
-        values, _ = checkpoint.load(run)
+        values, damaged = checkpoint.load(run)
+        if damaged:
+            before = "the start" if values is None else "the one before"
+            warnings.warn(
+                f"checkpoint {damaged[0]} of {run.url} is damaged; going on from {before}",
+                stacklevel=3,
+            )
         if values is not None:
             job.history = [tuple(row) for row in values["history"].tolist()]
             job.seconds = float(values["seconds"])
@@ -194,8 +210,9 @@ def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> I
         store.update(id=uuid.uuid4().hex)
         try:
             yield store
-        except InvalidInputError:
-            store.delete()
+        except BaseException:
+            if store.state["status"] == "created":  # a resume could not go on from here
+                store.delete()
             raise
     elif needed or plan.p_storage == "zarr":
         with tempfile.TemporaryDirectory(prefix="dasksne-", dir=_scratch_folder()) as folder:
@@ -261,7 +278,7 @@ def _start(job: Job, look: Look) -> FloatArray:
     if not isinstance(settings.init, str):
         y: FloatArray = np.array(settings.init, dtype=np.float64)
     elif settings.init == "pca" and isinstance(job.source, Features):
-        y = pca_start(job.executor, job.source, look.mean, settings.n_components)
+        y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
     else:
         y = random_start(n, settings.n_components, settings.seed)
     return np.asarray(y - np.mean(y, axis=0))
@@ -280,8 +297,7 @@ def _finish(job: Job, outcome: Outcome) -> None:
         if column.size:
             run.write(f"history/{name}", slice(None), column)
     if "Q" in job.settings.save:
-        parts = job.executor.map(_write_q, plan.blocks, run, y, outcome.log_z)
-        for part in parts:
+        for part in job.executor.map(_write_q, plan.blocks, run, job.executor.broadcast(y)):
             job.executor.wait(part)
     run.delete("S")
     run.update(
@@ -293,12 +309,27 @@ def _finish(job: Job, outcome: Outcome) -> None:
     )
 
 
-def _write_q(rows: slice, run: Run, y: FloatArray, log_z: FloatArray) -> None:
+def _found_before(run: Run) -> Outcome:
+    """Return what a finished run found."""
+    state = run.state
+    return Outcome(
+        embedding=run.read("embedding"),
+        cost=state["kl_divergence"],
+        n_iter=state["n_iter"],
+        history={name: run.read(f"history/{name}") for name in HISTORY},
+        stopped=state["stopped"],
+        unreached=state["unreached"],
+    )
+
+
+def _write_q(rows: slice, run: Run, y: FloatArray) -> None:
     """Write rows of Q: conditional probabilities at precision one."""
     distances = np.empty((rows.stop - rows.start, len(y)))
     squared_distances(y[rows], y, distances)
-    ones = np.ones(len(distances))
-    conditional_probabilities(distances, rows.start, ones, log_z[rows], distances)
+    found = normalise(distances, rows.start, precision=1.0)
+    conditional_probabilities(
+        distances, rows.start, found.precision, found.log_normaliser, distances
+    )
     run.write("Q", rows, distances)
 
 

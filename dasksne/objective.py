@@ -1,7 +1,8 @@
 """One evaluation of the cost and its gradient, as a map over shards and a sum on the driver.
 
 A task returns its own rows only. The attraction needs S, shard by shard; the repulsion needs
-nothing but the map: first the normalisers of all rows, then their forces.
+nothing but the map, and goes by Fourier sums beside the attraction where they cost less than all
+pairs.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dasksne.executor import Executor, Handle
-from dasksne.kernels import repulsion as direct
 from dasksne.kernels.attraction import attraction
+from dasksne.plan import Repulsion
+from dasksne.repulsion import start_repulsion
 from dasksne.shards import Shard
 from dasksne.types import Evaluation, FloatArray
 
@@ -32,20 +34,25 @@ class SNEObjective:
     shard_rows: Sequence[slice]
     entropy: float
     """sum_i H(P_i), in nats."""
+    repulsion: Repulsion
+    repulsion_rtol: float
+    """The error allowed to each row where the repulsion goes by Fourier sums."""
 
     def __call__(self, y: FloatArray) -> Evaluation:
-        """Evaluate a map of shape (N, d)."""
+        """Evaluate a map of shape (N, d); one that is not finite has no finite cost."""
         y = np.ascontiguousarray(y, dtype=np.float64)
-        result = self.executor.result
+        if not np.all(np.isfinite(y)):
+            return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))
         shared = self.executor.broadcast(y)
+        # Started before the attraction: its longest task must not come last.
+        finish_repulsion = start_repulsion(
+            self.executor, y, shared, self.shard_rows, self.repulsion, self.repulsion_rtol
+        )
         pulls = self.executor.map(_attract, self.shards, shared)
-        log_z = log_normalisers(self.executor, self.shard_rows, shared)
-        shared_log_z = self.executor.broadcast(log_z)
-        pushes = self.executor.map(_repel, self.shard_rows, shared, shared_log_z)
-        pulled = [result(part) for part in pulls]
+        push, log_z = finish_repulsion()
+        pulled = [self.executor.result(part) for part in pulls]
         force = np.concatenate([part[0] for part in pulled])
         energy = np.concatenate([part[1] for part in pulled])
-        push = np.concatenate([result(part) for part in pushes])
         cost = 0.5 * np.sum(energy) + np.sum(log_z) - self.entropy
         return Evaluation(float(cost), 2.0 * (force - push), log_z)
 
@@ -56,26 +63,12 @@ class SNEObjective:
         return np.concatenate([self.executor.result(part)[0] for part in parts])
 
 
-def log_normalisers(executor: Executor, rows: Sequence[slice], y: Handle) -> FloatArray:
-    """Return log Z_i of all rows of a map, shape (N,)."""
-    parts = executor.map(_log_normalisers, rows, y)
-    return np.concatenate([executor.result(part) for part in parts])
-
-
 def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    columns = np.ascontiguousarray(y.T)
+    transposed = np.ascontiguousarray(y.T)
     first = shard.rows.start
     force = np.zeros((shard.rows.stop - first, y.shape[1]))
     energy = np.zeros(len(force))
     for block in shard.blocks():
         at = slice(block.rows.start - first, block.rows.stop - first)
-        attraction(block.joint, y[block.rows], columns[:, block.columns], force[at], energy[at])
+        attraction(block.joint, y[block.rows], transposed, block.columns, force[at], energy[at])
     return force, energy
-
-
-def _log_normalisers(rows: slice, y: FloatArray) -> FloatArray:
-    return direct.log_normalisers(np.ascontiguousarray(y.T), rows)
-
-
-def _repel(rows: slice, y: FloatArray, log_z: FloatArray) -> FloatArray:
-    return direct.repulsion(np.ascontiguousarray(y.T), log_z, rows)

@@ -8,9 +8,11 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 
 from dasksne.errors import StoreError
 from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.labels import kept_labels
 from dasksne.run import Run
 from dasksne.staging import stored_source
 from dasksne.types import FloatArray
@@ -29,8 +31,8 @@ class OpenedRun:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The options that the run was given."""
-        return dict(self.run.state["parameters"])
+        """The options that the run was given; none before it has started."""
+        return dict(self.run.state.get("parameters", {}))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -76,6 +78,11 @@ class OpenedRun:
     def embedding(self) -> FloatArray:
         """The map, shape (N, n_components)."""
         return self._array("embedding")
+
+    @property
+    def labels(self) -> npt.NDArray[np.generic] | None:
+        """Of the points, shape (N,), where the input had some."""
+        return kept_labels(self.run)
 
     @property
     def history(self) -> dict[str, FloatArray]:

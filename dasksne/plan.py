@@ -15,6 +15,8 @@ Repulsion: TypeAlias = Literal["direct", "fourier"]
 
 PANEL_BYTES = 32 << 20
 """Of a row block's distances to all points, held by a task while it calibrates."""
+FOURIER_COMPONENTS = 3
+"""Non-uniform FFTs exist up to three dimensions."""
 CHUNK_BYTES = 64 << 20
 """Of an (N, N) array on disk."""
 ROW_MULTIPLE = 64
@@ -156,7 +158,7 @@ def make_plan(
         n_blocks=n_blocks,
         shards=-(-n_blocks // per_shard),
         p_storage=storage,
-        repulsion="direct",
+        repulsion=_repulsion(repulsion, n_components),
         p_bytes=p_bytes,
         memory_bytes=held + (p_bytes if storage == "memory" else 0),
         memory_limit=memory_limit,
@@ -198,6 +200,18 @@ def _storage(
     if held + p_bytes <= memory_limit:
         return "memory"
     return "zarr" if written + p_bytes <= disk_found else "recompute"
+
+
+def _repulsion(asked: str, n_components: int) -> Repulsion:
+    """Prefer Fourier sums where they exist; each map still goes by all pairs where that is less."""
+    if asked == "direct" or (asked == "auto" and n_components > FOURIER_COMPONENTS):
+        return "direct"
+    if n_components > FOURIER_COMPONENTS:
+        raise InvalidInputError(
+            f"repulsion='fourier' with n_components={n_components}: it exists up to "
+            f"{FOURIER_COMPONENTS} dimensions; use repulsion='direct' or 'auto'"
+        )
+    return "fourier"
 
 
 def _refuse_what_cannot_fit(plan: Plan) -> None:

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
+from fsspec.core import url_to_fs
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.errors import GroupNotFoundError
 
 from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
@@ -97,7 +97,7 @@ class Run:
         """Say whether a dasksne run is there, finished or not."""
         try:
             return ATTRIBUTE in self.group().attrs
-        except (GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+        except (OSError, ValueError):  # nothing, something else, or not readable
             return False
 
     def require(self) -> None:
@@ -116,6 +116,8 @@ class Run:
                 zarr.open(self.url, mode="r", **self._options())
             except FileNotFoundError:
                 return False
+            except ValueError:
+                return True
             return True
         return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
 
@@ -141,7 +143,9 @@ class Run:
             if name in group:
                 del group[name]
         else:
-            zarr.open_group(self.url, mode="w", **self._options())
+            files, path = url_to_fs(self.url, **dict(self.storage_options))
+            if files.exists(path):
+                files.rm(path, recursive=True)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -186,7 +190,7 @@ class Run:
             config={"write_empty_chunks": True},
         )
 
-    def array(self, name: str, mode: str = "r") -> zarr.Array[Any]:
+    def array(self, name: str, mode: str = "r") -> "zarr.Array[Any]":
         """Open an array."""
         return zarr.open_array(
             self.url,

@@ -17,8 +17,10 @@ CHOICES = {
     "optimizer": ("lbfgs", "momentum"),
     "dtype": ("float64", "float32"),
     "p_storage": ("auto", "memory", "zarr", "recompute"),
-    "repulsion": ("auto", "direct"),
+    "repulsion": ("auto", "direct", "fourier"),
 }
+SMALLEST_RTOL = 1e-12
+"""Fourier sums in double precision carry about two digits less than their points."""
 SAVES = ("distances", "Q")
 
 
@@ -38,6 +40,7 @@ class Settings:
     dtype: str
     p_storage: str
     repulsion: str
+    repulsion_rtol: float
     block_rows: int | Literal["auto"]
     shards: int | Literal["auto"]
     save: tuple[str, ...]
@@ -45,6 +48,13 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                # The run's attributes are JSON, which knows no NumPy numbers.
+                object.__setattr__(self, field.name, value.item())
+        if not (self.annealing is None or isinstance(self.annealing, str)):
+            object.__setattr__(self, "annealing", _perplexities(self.annealing))
         for name, known in CHOICES.items():
             _require_known(name, getattr(self, name), known)
         if isinstance(self.init, str):
@@ -54,6 +64,12 @@ class Settings:
         _require_number("n_components", self.n_components, Integral, above=0)
         _require_number("max_iter", self.max_iter, Integral, above=-1)
         _require_number("tol", self.tol, Real, above=-1e-300)
+        _require_number("repulsion_rtol", self.repulsion_rtol, Real, above=0)
+        if not SMALLEST_RTOL <= self.repulsion_rtol < 1:
+            raise InvalidInputError(
+                f"repulsion_rtol={self.repulsion_rtol:g} cannot be met; it must be between "
+                f"{SMALLEST_RTOL:g} and 1, and repulsion='direct' has no such error"
+            )
         _require_number("checkpoint_seconds", self.checkpoint_seconds, Real, above=-1e-300)
         for name in ("block_rows", "shards"):
             if getattr(self, name) != "auto":
@@ -95,6 +111,15 @@ class Settings:
         known = {field.name: values[field.name] for field in fields(cls)}
         known["save"] = tuple(known["save"])
         return cls(**{**known, "init": known["init"] if init is None else init})
+
+
+def _perplexities(annealing: Any) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in annealing)
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"annealing={annealing!r} is not known; use 'auto', None or a list of perplexities"
+        ) from None
 
 
 def _require_known(name: str, value: object, known: Sequence[str]) -> None:

@@ -72,10 +72,10 @@ class ComputedShard:
 
     def blocks(self) -> Iterator[Block]:
         """Yield tiles as they are computed; each reuses the memory of the one before."""
-        buffer = np.empty((TILE_ROWS, TILE_COLUMNS))
+        buffer = np.empty(TILE_ROWS * TILE_COLUMNS)
         for rows in row_panels(self.rows):
             for tile in self.source.tiles(rows):
-                joint = buffer[: rows.stop - rows.start, : tile.columns.stop - tile.columns.start]
+                joint = buffer[: tile.distances.size].reshape(tile.distances.shape)
                 joint_probabilities(
                     tile.distances,
                     tile.distances_back,

@@ -77,7 +77,7 @@ class StoredRows:
         """Return some columns of some rows."""
         return np.asarray(self.open()[rows, columns], dtype=np.float64)
 
-    def open(self) -> zarr.Array[Any]:
+    def open(self) -> "zarr.Array[Any]":
         """Open the array."""
         options = {"storage_options": dict(self.storage_options)} if self.storage_options else {}
         return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
@@ -148,21 +148,28 @@ class Features:
         x_rows = self.read(rows)
         out = np.empty((len(x_rows), self.n_points))
         for chunk in row_chunks(*self.x.shape):
-            squared_distances(x_rows, self.read(chunk), out[:, chunk])
+            squared_distances(x_rows, self.read(chunk), out, chunk.start)
         return out
 
     def tiles(self, rows: slice) -> Iterator[Tile]:
         """Yield tiles over all columns."""
         x_rows = self.read(rows)
-        buffer = np.empty((len(x_rows), TILE_COLUMNS))
-        for chunk in row_chunks(*self.x.shape):
-            x_columns = self.read(chunk)
-            for start in range(0, len(x_columns), TILE_COLUMNS):
-                columns = x_columns[start : start + TILE_COLUMNS]
-                tile = buffer[:, : len(columns)]
-                squared_distances(x_rows, columns, tile)
-                at = chunk.start + start
-                yield Tile(slice(at, at + len(columns)), tile, tile)
+        n, n_features = self.x.shape
+        buffer = np.empty(len(x_rows) * TILE_COLUMNS)
+        # A chunk of short rows has several tiles; a tile of long rows, several chunks.
+        for chunk in row_chunks(n, n_features):
+            x_chunk = self.read(chunk)
+            at = chunk.start
+            while at < chunk.stop:
+                first = at // TILE_COLUMNS * TILE_COLUMNS
+                columns = slice(first, min(first + TILE_COLUMNS, n))
+                stop = min(columns.stop, chunk.stop)
+                tile = buffer[: len(x_rows) * (columns.stop - first)].reshape(len(x_rows), -1)
+                part = x_chunk[at - chunk.start : stop - chunk.start]
+                squared_distances(x_rows, part, tile, at - first)
+                if stop == columns.stop:
+                    yield Tile(columns, tile, tile)
+                at = stop
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ def random_start(n_points: int, n_components: int, seed: int) -> FloatArray:
 
 
 def pca_start(
-    executor: Executor, source: Features, mean: FloatArray, n_components: int
+    executor: Executor, source: Features, mean: FloatArray, n_components: int, seed: int
 ) -> FloatArray:
     """Return the leading principal components, the first with standard deviation 1.
 
+    Columns beyond the features start at random: points that share a coordinate share it for ever.
     By subspace iteration on blocks of rows: X is read a few times and never held, whatever D is.
     """
     n, n_features = source.x.shape
@@ -54,9 +55,9 @@ def pca_start(
     components = fix_signs(vectors[:, : before.size])
     parts = executor.map(_scores, chunks, source, shared, components)
     y = np.concatenate([executor.result(part) for part in parts])
-    y = np.pad(y, ((0, 0), (0, n_components - y.shape[1])))
     spread = np.std(y[:, 0])
-    return y / spread if spread > 0.0 else y
+    y = y / spread if spread > 0.0 else y
+    return np.hstack([y, random_start(n, n_components - y.shape[1], seed)])
 
 
 def _covariance_product(

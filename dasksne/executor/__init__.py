@@ -2,5 +2,6 @@
 
 from dasksne.executor.base import Executor, Handle
 from dasksne.executor.choose import current_executor
+from dasksne.executor.client import connected
 
-__all__ = ["Executor", "Handle", "current_executor"]
+__all__ = ["Executor", "Handle", "connected", "current_executor"]

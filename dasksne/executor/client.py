@@ -1,17 +1,21 @@
 """Work on the workers of a Dask cluster."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from dask.sizeof import sizeof
 from distributed import Client, Future, wait
 
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
 INLINE_BYTES = 1_000_000
-"""An array of at most so many bytes travels inside each task; a larger one is scattered once."""
+"""A value of at most so many bytes travels inside each task; a larger one is scattered once."""
+WORKER_SECONDS = 60
+"""To wait for the first worker: a batch system starts it after the scheduler."""
 
 
 class ClientExecutor:
@@ -49,9 +53,11 @@ class ClientExecutor:
 
     def broadcast(self, value: Any) -> Handle:
         """Scatter a large array to all workers; leave a small one to travel with the tasks."""
-        if getattr(value, "nbytes", 0) <= INLINE_BYTES:
+        if sizeof(value) <= INLINE_BYTES:
             return value
-        return self._client.scatter(value, broadcast=True, hash=False)
+        # In a list: a tuple of arrays is one value, not several.
+        (handle,) = self._client.scatter([value], broadcast=True, hash=False)
+        return handle
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
@@ -68,6 +74,30 @@ class ClientExecutor:
         wait(handle)
         if handle.status != "finished":
             handle.result()  # raises what the task raised
+
+
+@contextmanager
+def connected(address: str | None = None, scheduler_file: str | None = None) -> Iterator[None]:
+    """Make a cluster's client the current one for a while; without either, change nothing.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of a scheduler, such as tcp://host:8786.
+    scheduler_file : path, optional
+        The file that a scheduler wrote its address to, which must exist.
+
+    Raises
+    ------
+    OSError
+        The scheduler does not answer, or no worker comes.
+    """
+    if address is None and scheduler_file is None:
+        yield
+        return
+    with Client(address, scheduler_file=scheduler_file) as client:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        yield
 
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,6 +1,6 @@
 """The attraction: each point is pulled along S = P + P^T, a graph Laplacian times Y."""
 
-from dasksne.kernels.compiled import summation
+from dasksne.kernels.compiled import strict, summation
 from dasksne.types import FloatArray
 
 COLUMN_TILE = 1024
@@ -10,7 +10,8 @@ COLUMN_TILE = 1024
 def attraction(
     joint: FloatArray,
     y_rows: FloatArray,
-    y_columns: FloatArray,
+    y: FloatArray,
+    columns: slice,
     force: FloatArray,
     energy: FloatArray,
 ) -> None:
@@ -21,31 +22,39 @@ def attraction(
     joint : array of shape (r, c)
         S_ij = p_{j|i} + p_{i|j}.
     y_rows : array of shape (r, d), float64
-    y_columns : array of shape (d, c), float64
-        The columns' points, transposed so that neighbours in memory are neighbours in a sum.
+    y : array of shape (d, N), float64
+        The map, transposed so that neighbours in memory are neighbours in a sum.
+    columns : slice
+        Which points the columns are.
     force : array of shape (r, d), float64
         A_i = sum_j S_ij (y_i - y_j) is added.
     energy : array of shape (r,), float64
         sum_j S_ij |y_i - y_j|^2 is added. Over all rows its half is sum_ij p_{j|i} |y_i - y_j|^2.
     """
-    for start in range(0, joint.shape[1], COLUMN_TILE):
-        tile = slice(start, start + COLUMN_TILE)
-        _attraction(joint[:, tile], y_rows, y_columns[:, tile], force, energy)
+    _attraction(joint, y_rows, y, columns.start, force, energy)
+
+
+@strict
+def _attraction(joint, y_rows, y, first_column, force, energy):  # type: ignore[no-untyped-def]
+    n_columns = joint.shape[1]
+    for i in range(joint.shape[0]):
+        for start in range(0, n_columns, COLUMN_TILE):
+            stop = min(start + COLUMN_TILE, n_columns)
+            weights = joint[i, start:stop]
+            for k in range(y_rows.shape[1]):
+                others = y[k, first_column + start : first_column + stop]
+                pull, work = _pull(weights, y_rows[i, k], others)
+                force[i, k] += pull
+                energy[i] += work
 
 
 @summation
-def _attraction(joint, y_rows, y_columns, force, energy):  # type: ignore[no-untyped-def]
-    for i in range(joint.shape[0]):
-        s = joint[i]
-        for k in range(y_rows.shape[1]):
-            y = y_columns[k]
-            own = y_rows[i, k]
-            pull = 0.0
-            work = 0.0
-            for j in range(s.size):
-                difference = own - y[j]
-                weighted = s[j] * difference
-                pull += weighted
-                work += weighted * difference
-            force[i, k] += pull
-            energy[i] += work
+def _pull(weights, own, others):  # type: ignore[no-untyped-def]
+    pull = 0.0
+    work = 0.0
+    for j in range(weights.size):
+        difference = own - others[j]
+        weighted = weights[j] * difference
+        pull += weighted
+        work += weighted * difference
+    return pull, work

@@ -8,7 +8,8 @@ import numpy as np
 from dasksne.kernels.compiled import exp_nonpositive, strict, summation
 from dasksne.types import FloatArray
 
-ENTROPY_TOLERANCE = 1e-10
+LAST_STEP = 1e-7
+"""In nats and in log(precision): from so near a step of Newton's method ends at rounding."""
 MAX_PASSES = 200
 LARGEST_STEP = 4.0
 """In log(precision): keeps Newton's method near where its slope means something."""
@@ -41,7 +42,7 @@ def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calib
     -----
     Entropy falls with beta, almost linearly in log(beta) where the data looks d-dimensional:
     d H / d log(beta) = -Var_p(beta d). Newton's method in log(beta), inside a bracket that shrinks,
-    ends within 1e-10 nats. Where k points share the smallest distance and k >= perplexity no
+    ends at rounding. Where k points share the smallest distance and k >= perplexity no
     precision reaches it; the row is then uniform over those k, its limit.
     """
     return _fill(distances, first_row, math.log(perplexity), np.nan)
@@ -62,75 +63,102 @@ def _fill(distances: FloatArray, first_row: int, target: float, precision: float
 @strict
 def _calibrate(distances, first_row, target, given, precision, log_normaliser, entropy):  # type: ignore[no-untyped-def]
     for i in range(distances.shape[0]):
-        d = distances[i]
         own = first_row + i
-        nearest, ties, gap, mean = _shape(d, own)
+        before, after = distances[i, :own], distances[i, own + 1 :]
+        nearest = min(_least(before), _least(after))
         if given == given:  # noqa: PLR0124 - not NaN
             beta = given
-        elif math.log(ties) >= target - ENTROPY_TOLERANCE:
-            beta = 745.0 / gap if gap > 0.0 else 1.0
+            s0, s1, _ = _moments(before, after, nearest, beta)
         else:
-            beta = _solve(d, own, nearest, 1.0 / mean, target)
-        s0, s1, _ = _moments(d, own, nearest, beta)
+            beta, s0, s1 = _solve(distances[i], own, nearest, target)
         precision[i] = beta
         log_normaliser[i] = math.log(s0) - beta * nearest
         entropy[i] = math.log(s0) + s1 / s0
 
 
 @strict
-def _solve(d, own, nearest, beta, target):  # type: ignore[no-untyped-def]
-    """Safeguarded Newton on log(beta); [low, high] brackets the root."""
-    t = math.log(beta)
+def _solve(d, own, nearest, target):  # type: ignore[no-untyped-def]
+    """Return beta at the target entropy, and the first two moments there."""
+    before, after = d[:own], d[own + 1 :]
+    ties, mean = _ties_and_mean(before, after, nearest)
+    if math.log(ties) >= target:
+        gap = _gap(d, own, nearest)
+        beta = 745.0 / gap if gap < np.inf else 1.0
+        s0, s1, _ = _moments(before, after, nearest, beta)
+        return beta, s0, s1
+    t, s0, s1 = _newton(before, after, nearest, -math.log(mean), target)
+    return math.exp(t), s0, s1
+
+
+@strict
+def _newton(before, after, nearest, t, target):  # type: ignore[no-untyped-def]
+    """Solve for t = log(beta) by Newton's method in a bracket; return t and two moments there."""
     low, high = -np.inf, np.inf
     for _ in range(MAX_PASSES):
-        s0, s1, s2 = _moments(d, own, nearest, math.exp(t))
+        s0, s1, s2 = _moments(before, after, nearest, math.exp(t))
         mean = s1 / s0
         excess = math.log(s0) + mean - target
-        if abs(excess) <= ENTROPY_TOLERANCE:
-            break
+        variance = s2 / s0 - mean * mean
+        step = excess / variance if variance > 0.0 else math.copysign(np.inf, excess)
+        step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
+        if max(abs(excess), abs(step)) <= LAST_STEP:
+            # The step is so small that the moments follow it to first order.
+            return t + step, s0 - step * s1, s1 - step * (s2 - s1)
         if excess > 0.0:
             low = t
         else:
             high = t
-        variance = s2 / s0 - mean * mean
-        step = excess / variance if variance > 0.0 else math.copysign(np.inf, excess)
-        step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
         t += step
         if not low < t < high:
             t = 0.5 * (low + high)
             if t in (low, high):  # the bracket is one rounding wide
                 break
-    return math.exp(t)
+    s0, s1, _ = _moments(before, after, nearest, math.exp(t))
+    return t, s0, s1
+
+
+@summation
+def _least(d):  # type: ignore[no-untyped-def]
+    least = np.inf
+    for j in range(d.size):
+        least = min(least, d[j])
+    return least
 
 
 @strict
-def _shape(d, own):  # type: ignore[no-untyped-def]
-    """Return the nearest distance, how many share it, the gap to the next, the mean excess."""
-    nearest = np.inf
-    for j in range(d.size):
-        if j != own:
-            nearest = min(nearest, d[j])
-    ties = 0
+def _ties_and_mean(before, after, nearest):  # type: ignore[no-untyped-def]
+    """Return how many points share the nearest distance, and the mean excess over it."""
+    n, a = _count_and_sum(before, nearest)
+    m, b = _count_and_sum(after, nearest)
+    return n + m, (a + b) / (before.size + after.size)
+
+
+@strict
+def _gap(d, own, nearest):  # type: ignore[no-untyped-def]
+    """Return the smallest positive excess over the nearest distance; infinity if there is none."""
     gap = np.inf
+    for j in range(d.size):
+        if j != own and d[j] > nearest:
+            gap = min(gap, d[j] - nearest)
+    return gap
+
+
+@summation
+def _count_and_sum(d, nearest):  # type: ignore[no-untyped-def]
+    count = 0
     total = 0.0
     for j in range(d.size):
-        if j != own:
-            excess = d[j] - nearest
-            total += excess
-            if excess > 0.0:
-                gap = min(gap, excess)
-            else:
-                ties += 1
-    if gap == np.inf:
-        gap = 0.0
-    return nearest, ties, gap, total / (d.size - 1)
+        excess = d[j] - nearest
+        count += 0 if excess > 0.0 else 1
+        total += excess
+    return count, total
 
 
 @strict
-def _moments(d, own, nearest, beta):  # type: ignore[no-untyped-def]
+def _moments(before, after, nearest, beta):  # type: ignore[no-untyped-def]
     """Return the sums of e^-x, x e^-x and x^2 e^-x over all others, x = beta (d - nearest)."""
-    a0, a1, a2 = _partial_moments(d[:own], nearest, beta)
-    b0, b1, b2 = _partial_moments(d[own + 1 :], nearest, beta)
+    a0, a1, a2 = _partial_moments(before, nearest, beta)
+    b0, b1, b2 = _partial_moments(after, nearest, beta)
     return a0 + b0, a1 + b1, a2 + b2
 
 

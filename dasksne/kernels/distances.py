@@ -14,21 +14,24 @@ TILE = 256
 """Columns worked on at once: four rows of sums and four of data stay in the first-level cache."""
 
 
-def squared_distances(rows: FloatArray, columns: FloatArray, out: FloatArray) -> None:
+def squared_distances(
+    rows: FloatArray, columns: FloatArray, out: FloatArray, first_column: int = 0
+) -> None:
     """Write |rows_i - columns_j|^2 to out.
 
     Parameters
     ----------
     rows : array of shape (r, D), float64
     columns : array of shape (c, D), float64
-    out : array of shape (r, c), float64
-        Overwritten.
+    out : array of shape (r, first_column + c) or wider, float64
+        Overwritten from column first_column on.
+    first_column : int
     """
-    _squared_distances(rows, columns, out)
+    _squared_distances(rows, columns, out, first_column)
 
 
 @strict
-def _squared_distances(rows, columns, out):  # type: ignore[no-untyped-def]
+def _squared_distances(rows, columns, out, first_column):  # type: ignore[no-untyped-def]
     n_rows, n_features = rows.shape
     n_columns = columns.shape[0]
     tile = np.zeros(n_features * TILE)
@@ -41,8 +44,8 @@ def _squared_distances(rows, columns, out):  # type: ignore[no-untyped-def]
         for i in range(0, n_rows, 4):
             _four_rows(rows, i, tile, sums)
             for r in range(min(4, n_rows - i)):
-                for j in range(width):
-                    out[i + r, start + j] = sums[r * TILE + j]
+                at = first_column + start
+                out[i + r, at : at + width] = sums[r * TILE : r * TILE + width]
 
 
 @strict

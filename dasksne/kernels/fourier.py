@@ -19,14 +19,15 @@ J. Sci. Comput. 41, 2019) runs on one thread.
 """
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import finufft
 import numpy as np
 import numpy.typing as npt
 
+from dasksne.kernels import repulsion as direct
 from dasksne.kernels.isolated import IsolatedRows, add_reactions, isolated_rows
-from dasksne.kernels.repulsion import log_normalisers, repulsion
+from dasksne.kernels.repulsion import FirstPass
 from dasksne.kernels.tiling import EPS, Members, Tiling, choose_tiling
 from dasksne.types import FloatArray
 
@@ -34,20 +35,6 @@ ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
 LARGEST_ERROR = 3.0 * EPS
 """Of a Gaussian sum at any point, relative to the sum of the weights within reach."""
-
-
-class FirstPass(NamedTuple):
-    """What the first pass finds for one row block."""
-
-    rows: slice
-    log_z: FloatArray
-    """log Z_i, shape (rows,)."""
-    weights: FloatArray
-    """w_i = 1 / Z_i, and 0 for isolated rows, shape (rows,)."""
-    repulsion: FloatArray
-    """The part of R_i known so far: sum_j q_{j|i} (y_i - y_j), shape (d, rows)."""
-    isolated: IsolatedRows
-    """The isolated rows of this block, numbered from the map's first row."""
 
 
 def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, FloatArray]:
@@ -83,9 +70,15 @@ def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, Fl
         return np.full(Y.shape, np.nan), np.full(n_points, np.nan)
     tiling = choose_tiling(y)
     if tiling is None:
-        log_z = log_normalisers(y, rows)
-        return repulsion(y, log_z, rows), log_z
-    ones = spread(tiling, y, rows, np.ones(n_points))
+        all_rows = direct.first_pass(rows, y)
+        return direct.second_pass(all_rows, y, all_rows.weights, all_rows.isolated), all_rows.log_z
+    return repulsion_by(tiling, y, rtol)
+
+
+def repulsion_by(tiling: Tiling, y: FloatArray, rtol: float) -> tuple[FloatArray, FloatArray]:
+    """Return R, shape (N, d), and log Z of a whole map, shape (d, N), with a given tiling."""
+    rows = slice(0, y.shape[1])
+    ones = spread(tiling, y, rows, np.ones(rows.stop))
     first = first_pass(tiling, ones, y, rows, rtol)
     weights = spread(tiling, y, rows, first.weights)
     return second_pass(tiling, weights, y, first, first.isolated), first.log_z

@@ -8,6 +8,7 @@ because the squares of an outlier at 10^6 round to 10^-4 and their difference de
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,11 @@ class IsolatedRows(NamedTuple):
     row: npt.NDArray[np.int64]
     nearest: npt.NDArray[np.int64]
     total: FloatArray
+
+
+def joined(parts: Sequence[IsolatedRows]) -> IsolatedRows:
+    """Return the isolated rows of all parts as one."""
+    return IsolatedRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def isolated_rows(
@@ -129,7 +135,7 @@ def _least_excess(y, i, m, work):  # type: ignore[no-untyped-def]
 
 @summation
 def _exponentials(x):  # type: ignore[no-untyped-def]
-    """Replace x by exp(-x) and return the sum; x < 0 is a tie with the nearest, but for rounding."""
+    """Replace x by exp(-x) and return the sum; x < 0 is a tie with the nearest, rounded."""
     total = 0.0
     for j in range(x.size):
         x[j] = exp_nonpositive(-max(x[j], 0.0))

@@ -37,7 +37,7 @@ NS_PER_TILE = 3e5
 
 FEWEST_GRID_BYTES = 2**30
 GRID_BYTES_PER_POINT = (64, 512, 4096)
-"""What a map with about two points within reach of each other needs, by d = 1, 2, 3."""
+"""More than a filled map with Z = 5 in every row needs, by d = 1, 2, 3."""
 
 
 class Tiling(NamedTuple):

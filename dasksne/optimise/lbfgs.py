@@ -1,6 +1,6 @@
 """Limited-memory BFGS with bounded steps, as a value that steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,9 +15,8 @@ from dasksne.optimise.state import (
 )
 from dasksne.types import Evaluation, FloatArray, Objective
 
-FIRST_STEP = 0.25
-"""Of the gradient, where nothing is known: SNE's attraction has a curvature of about 4 per point,
-whatever N and the data."""
+MEAN_DEGREE = 2.0
+"""Of S = P + P^T, whatever the data: rows of P sum to one."""
 LONGEST_MOVE = 0.25
 """Of a point in one step, as a share of the map's extent."""
 SMALLEST_EXTENT = 1.0
@@ -48,9 +47,16 @@ class LBFGS:
         Relative fall of the cost over 5 iterations below which it stops.
     memory : int
         Pairs kept: 2 * memory arrays of the map's size.
+    degrees : array of shape (N,), optional
+        Sums of the rows of S = P + P^T; 2 for every point, their mean, unless given.
 
     Notes
     -----
+    The cost's attraction has a Hessian with the diagonal 2 * degrees. Its inverse is where the
+    approximation of the inverse Hessian begins. Data with hubs, points that are neighbours of very
+    many others, needs that: 1,000 points of a 100-dimensional Gaussian have degrees from 1 to 43,
+    and take a third of the evaluations.
+
     The pairs are forgotten, and the next step goes down the gradient, where the direction does not
     point downhill or the line search along it fails.
 
@@ -76,6 +82,7 @@ class LBFGS:
     max_iter: int = 300
     tol: float = 1e-6
     memory: int = 10
+    degrees: FloatArray | None = field(default=None, repr=False, compare=False)
 
     @property
     def state_type(self) -> type[LBFGSState]:
@@ -104,7 +111,7 @@ class LBFGS:
         """Return the state one iteration on; a state that has stopped comes back as it is."""
         if state.stopped is not None:
             return state
-        direction = -_inverse_hessian_product(state)
+        direction = -_inverse_hessian_product(state, self._inverse_diagonal())
         slope = inner(state.gradient, direction)
         if not slope < 0.0:
             return self._restart(state, 0)
@@ -153,21 +160,30 @@ class LBFGS:
             changes=state.changes[:0],
         )
 
+    def _inverse_diagonal(self) -> FloatArray | float:
+        """Return the inverse of the attraction's own curvature, one number a point."""
+        if self.degrees is None:
+            return 0.5 / MEAN_DEGREE
+        return 0.5 / np.asarray(self.degrees, dtype=np.float64)[:, np.newaxis]
 
-def _inverse_hessian_product(state: LBFGSState) -> FloatArray:
-    """Return H g by the two-loop recursion, H from the pairs, g the gradient."""
+
+def _inverse_hessian_product(state: LBFGSState, inverse_diagonal: FloatArray | float) -> FloatArray:
+    """Return H g by the two-loop recursion, H from the pairs, g the gradient.
+
+    Without pairs H is the inverse diagonal; with pairs, a multiple of it that fits the last one.
+    """
     product = state.gradient.copy()
     pairs = list(zip(state.steps, state.changes, strict=True))
-    if not pairs:
-        return FIRST_STEP * product
     curvatures = [inner(step, change) for step, change in pairs]
     shares = []
     for (step, change), curvature in zip(reversed(pairs), reversed(curvatures), strict=True):
         share = inner(step, product) / curvature
         product -= share * change
         shares.append(share)
-    last_change = pairs[-1][1]
-    product *= curvatures[-1] / inner(last_change, last_change)
+    product *= inverse_diagonal
+    if pairs:
+        change = pairs[-1][1]
+        product *= curvatures[-1] / inner(change, inverse_diagonal * change)
     for (step, change), curvature, share in zip(pairs, curvatures, reversed(shares), strict=True):
         product += (share - inner(change, product) / curvature) * step
     return product

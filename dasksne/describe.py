@@ -1,0 +1,118 @@
+"""What the command prints: a run, a plan, as lines of names and values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import zarr
+
+from dasksne.estimate import Estimate
+from dasksne.opened import OpenedRun
+from dasksne.plan import Plan, format_bytes
+from dasksne.progress import format_seconds
+
+Line = tuple[str, str]
+
+
+def table(title: str, lines: Sequence[Line]) -> str:
+    """Return a title and its lines, the values below each other."""
+    width = max((len(name) for name, _ in lines), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in lines)])
+
+
+def plan_lines(plan: Plan, time: Estimate) -> list[Line]:
+    """Say what a run would need."""
+    n = plan.n_points
+    p = f"{format_bytes(plan.p_bytes)} as {plan.dtype}, between steps in {_STORAGE[plan.p_storage]}"
+    if plan.keeps_p:
+        p += ", written to the run"
+    seconds = (
+        f"about {format_seconds(time.total)} without reading and writing: "
+        f"{time.stages} x {format_seconds(time.affinities)} for affinities, "
+        f"{time.evaluations} evaluations of {format_seconds(time.evaluation)}"
+    )
+    return [
+        ("data", f"{n:,} points of {plan.n_features:,} features"),
+        ("row blocks", f"{plan.n_blocks:,} of {plan.block_rows:,} rows"),
+        ("shards", f"{plan.shards:,}, on {plan.n_threads:,} threads"),
+        ("P", p),
+        ("memory", _needed(plan.memory_bytes, plan.memory_limit)),
+        ("disk", _needed(plan.disk_bytes, plan.disk_found)),
+        ("repulsion", plan.repulsion),
+        ("operations", f"{n * n:,} pairs of points a pass"),
+        ("time", seconds),
+    ]
+
+
+_STORAGE = {
+    "memory": "memory",
+    "zarr": "the run",
+    "recompute": "no place: computed again in each step",
+}
+
+
+def _needed(needed: int, found: int) -> str:
+    return f"{format_bytes(needed)} needed, {format_bytes(found)} may be used"
+
+
+def run_lines(opened: OpenedRun) -> list[Line]:
+    """Say what a run found, as far as it came."""
+    state = opened.summary
+    lines = [("status", state["status"])]
+    if state["status"] == "created":
+        return lines
+    plan, parameters = state["plan"], state["parameters"]
+    n = plan["n_points"]
+    lines += [
+        ("data", f"{n:,} points of {plan['n_features']:,} features"),
+        ("components", str(plan["n_components"])),
+        _width(parameters),
+    ]
+    if state["status"] != "finished":
+        return lines
+    cost = state["kl_divergence"]
+    lines += [
+        ("cost C", f"{cost:.8g} nats, {cost / n:.5g} per point"),
+        ("iterations", _iterations(opened)),
+        ("stopped", state["stopped"]),
+    ]
+    if state["unreached"]:
+        lines.append(("warning", f"{state['unreached']:,} points cannot reach the perplexity"))
+    return lines
+
+
+def _width(parameters: dict[str, Any]) -> Line:
+    name = "sigma" if parameters["perplexity"] is None else "perplexity"
+    return name, f"{parameters[name]:g}"
+
+
+def _iterations(opened: OpenedRun) -> str:
+    history = opened.history
+    n_iter = len(history["cost"])
+    if n_iter == 0:
+        return "none"
+    n_stages = int(history["stage"][-1]) + 1
+    return (
+        f"{n_iter:,} in {n_stages} stages, {int(history['evaluations'][-1]):,} evaluations, "
+        f"{format_seconds(history['seconds'][-1])}"
+    )
+
+
+def holdings(opened: OpenedRun) -> list[Line]:
+    """Say what a run holds, with the bytes that it takes."""
+    lines = []
+    for name, member in sorted(opened.run.group().members()):
+        if isinstance(member, zarr.Array):
+            what = f"{member.shape} {member.dtype}"
+            stored = member.nbytes_stored()
+        else:
+            inside = [array for _, array in member.members(max_depth=None)]
+            arrays = [array for array in inside if isinstance(array, zarr.Array)]
+            what = f"{len(list(member.keys()))} entries"
+            stored = sum(array.nbytes_stored() for array in arrays)
+        lines.append((name, f"{what}, {format_bytes(stored)}"))
+    return lines
+
+
+def option_lines(opened: OpenedRun) -> list[Line]:
+    """Say which options a run was given."""
+    return [(name, str(value)) for name, value in opened.summary.get("parameters", {}).items()]

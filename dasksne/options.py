@@ -1,0 +1,109 @@
+"""The constructor's options as options of the command, each declared once."""
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from dasksne.estimator import SNE
+from dasksne.settings import CHOICES, SAVES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new versions of click
+    """A value that a function reads from text, or refuses by ValueError."""
+
+    def __init__(self, name: str, wanted: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._wanted = wanted
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the parsed value; a default, which is not a text, is a value already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {self._wanted}", param, ctx)
+
+
+def _integer_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _perplexities(text: str) -> list[float] | str | None:
+    if text == "auto":
+        return text
+    return None if text == "none" else [float(part) for part in text.split(",")]
+
+
+INTEGER_OR_AUTO = Parsed("integer|auto", "a whole number or auto", _integer_or_auto)
+PERPLEXITIES = Parsed("auto|none|list", "auto, none or numbers with commas", _perplexities)
+JSON = Parsed("json", "a JSON text", json.loads)
+
+
+class Option(NamedTuple):
+    """How the command takes an option of the constructor."""
+
+    type: Any
+    help: str
+
+
+OPTIONS = {
+    "n_components": Option(int, "Dimensions of the map."),
+    "perplexity": Option(
+        float, "Effective number of neighbours of a point; 30 unless --sigma is given."
+    ),
+    "sigma": Option(float, "One width for all points instead, in the units of the data."),
+    "metric": Option(click.Choice(CHOICES["metric"]), "What the input holds."),
+    "init": Option(str, "Where the map starts: pca, random, or a .npy file of shape (N, d)."),
+    "random_state": Option(int, "Seed of a random start and of jitter."),
+    "optimizer": Option(click.Choice(CHOICES["optimizer"]), "How the cost is minimised."),
+    "annealing": Option(PERPLEXITIES, "Perplexities to pass through first."),
+    "max_iter": Option(int, "Iterations of each stage."),
+    "tol": Option(float, "A stage ends when the cost falls by less in five iterations."),
+    "dtype": Option(click.Choice(CHOICES["dtype"]), "In which P is kept."),
+    "p_storage": Option(click.Choice(CHOICES["p_storage"]), "Where P is between steps."),
+    "repulsion": Option(click.Choice(CHOICES["repulsion"]), "How the repulsion is computed."),
+    "repulsion_rtol": Option(float, "Error allowed to a row of it, where it goes by Fourier sums."),
+    "block_rows": Option(INTEGER_OR_AUTO, "Rows of P that a task computes at once."),
+    "shards": Option(INTEGER_OR_AUTO, "Tasks of a gradient step."),
+    "memory_limit": Option(str, "That all tasks together may use, such as 4GB."),
+    "save": Option(click.Choice(SAVES), "What the run keeps besides; may be repeated."),
+    "overwrite": Option(bool, "Replace a run that is there."),
+    "storage_options": Option(JSON, "For input and output at URLs."),
+    "checkpoint_seconds": Option(float, "Between checkpoints."),
+}
+
+
+def sne_options(command: F) -> F:
+    """Add the options of `dasksne.SNE` to a command, with the constructor's defaults."""
+    parameters = inspect.signature(SNE).parameters
+    for name, option in reversed(OPTIONS.items()):
+        default = parameters[name].default
+        command = click.option(
+            f"--{name.replace('_', '-')}",
+            type=option.type,
+            help=option.help,
+            default=default,
+            show_default=default is not None and option.type is not bool,
+            is_flag=option.type is bool,
+            multiple=isinstance(default, tuple),
+        )(command)
+    return command
+
+
+def cluster_options(command: F) -> F:
+    """Add the options that choose where work runs."""
+    command = click.option(
+        "--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, such as tcp://host:8786."
+    )(command)
+    return click.option(
+        "--scheduler-file",
+        type=click.Path(exists=True, dir_okay=False),
+        help="The file that a Dask scheduler wrote its address to.",
+    )(command)

@@ -1,0 +1,138 @@
+"""The repulsion of a map, as tasks beside those of the attraction.
+
+By Fourier sums where they cost less than all pairs: one task for a map of ordinary size, a
+map-reduce over row blocks for a larger one. Grids of modes add; every other result is a task's own
+rows.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dasksne.executor import Executor, Handle
+from dasksne.kernels import fourier
+from dasksne.kernels import repulsion as direct
+from dasksne.kernels.isolated import IsolatedRows, joined
+from dasksne.kernels.repulsion import FirstPass
+from dasksne.kernels.tiling import Tiling, choose_tiling
+from dasksne.plan import Repulsion
+from dasksne.types import FloatArray
+
+FOURIER_ROWS = 500_000
+"""Of a task; a smaller map has one, which saves three round trips."""
+
+Finish: TypeAlias = Callable[[], tuple[FloatArray, FloatArray]]
+"""Waits for the repulsion R, shape (N, d), and log Z, shape (N,)."""
+
+
+def start_repulsion(
+    executor: Executor,
+    y: FloatArray,
+    shared: Handle,
+    rows: Sequence[slice],
+    method: Repulsion,
+    rtol: float,
+) -> Finish:
+    """Start the first tasks of the repulsion; the function returned sees the rest through.
+
+    Parameters
+    ----------
+    executor : Executor
+    y : array of shape (N, d), float64
+        The map, finite.
+    shared : Handle
+        The same map, broadcast.
+    rows : sequence of slice
+        Of each task where it goes over all pairs.
+    method : {"direct", "fourier"}
+    rtol : float
+        Of the Fourier sums.
+    """
+    tiling = choose_tiling(np.ascontiguousarray(y.T)) if method == "fourier" else None
+    if tiling is None:
+        return _start_direct(executor, shared, rows)
+    if len(y) < FOURIER_ROWS:
+        (whole,) = executor.map(_whole, [tiling], shared, rtol)
+        return lambda: executor.result(whole)  # type: ignore[no-any-return]
+    step = FOURIER_ROWS
+    blocks = [slice(start, min(start + step, len(y))) for start in range(0, len(y), step)]
+    return _start_fourier(executor, shared, blocks, tiling, rtol)
+
+
+def _start_direct(executor: Executor, shared: Handle, rows: Sequence[slice]) -> Finish:
+    handles = executor.map(_first_direct, rows, shared)
+
+    def finish() -> tuple[FloatArray, FloatArray]:
+        first = [executor.result(handle) for handle in handles]
+        weights = executor.broadcast(np.concatenate([part.weights for part in first]))
+        isolated = joined([part.isolated for part in first])
+        pushes = executor.map(_second_direct, first, shared, weights, isolated)
+        return _rows_of(executor, pushes), np.concatenate([part.log_z for part in first])
+
+    return finish
+
+
+def _start_fourier(
+    executor: Executor, shared: Handle, blocks: Sequence[slice], tiling: Tiling, rtol: float
+) -> Finish:
+    ones = executor.map(_spread_ones, blocks, shared, tiling)
+
+    def finish() -> tuple[FloatArray, FloatArray]:
+        modes = executor.broadcast(_sum(executor, ones))
+        handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol)
+        first = [executor.result(handle) for handle in handles]
+        isolated = joined([part.isolated for part in first])
+        spread = executor.map(_spread_weights, first, shared, tiling)
+        modes = executor.broadcast(_sum(executor, spread))
+        pushes = executor.map(_second_fourier, first, shared, tiling, modes, isolated)
+        return _rows_of(executor, pushes), np.concatenate([part.log_z for part in first])
+
+    return finish
+
+
+def _rows_of(executor: Executor, handles: Sequence[Handle]) -> FloatArray:
+    return np.concatenate([executor.result(handle) for handle in handles])
+
+
+def _sum(executor: Executor, handles: Sequence[Handle]) -> Any:
+    """Add results in the order of their blocks, whichever is there first."""
+    total = executor.result(handles[0])
+    for handle in handles[1:]:
+        total = total + executor.result(handle)
+    return total
+
+
+def _whole(tiling: Tiling, y: FloatArray, rtol: float) -> tuple[FloatArray, FloatArray]:
+    return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol)
+
+
+def _first_direct(rows: slice, y: FloatArray) -> FirstPass:
+    return direct.first_pass(rows, np.ascontiguousarray(y.T))
+
+
+def _second_direct(
+    first: FirstPass, y: FloatArray, weights: FloatArray, isolated: IsolatedRows
+) -> FloatArray:
+    return direct.second_pass(first, np.ascontiguousarray(y.T), weights, isolated)
+
+
+def _spread_ones(rows: slice, y: FloatArray, tiling: Tiling) -> Any:
+    ones = np.ones(rows.stop - rows.start)
+    return fourier.spread(tiling, np.ascontiguousarray(y.T), rows, ones)
+
+
+def _spread_weights(first: FirstPass, y: FloatArray, tiling: Tiling) -> Any:
+    return fourier.spread(tiling, np.ascontiguousarray(y.T), first.rows, first.weights)
+
+
+def _first_fourier(
+    rows: slice, y: FloatArray, tiling: Tiling, modes: Any, rtol: float
+) -> FirstPass:
+    return fourier.first_pass(tiling, modes, np.ascontiguousarray(y.T), rows, rtol)
+
+
+def _second_fourier(
+    first: FirstPass, y: FloatArray, tiling: Tiling, modes: Any, isolated: IsolatedRows
+) -> FloatArray:
+    return fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated)

@@ -11,15 +11,30 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from dasksne.executor import Executor, Handle
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.kernels.truncation import truncate
 from dasksne.plan import Plan
 from dasksne.run import Run
-from dasksne.shards import ComputedShard, HeldShard, StoredShard
+from dasksne.settings import Settings
+from dasksne.shards import (
+    ComputedShard,
+    DenseBlock,
+    HeldShard,
+    StoredShard,
+    dense_rows,
+    sparse_rows,
+)
 from dasksne.source import Source
 from dasksne.types import FloatArray
+
+SAMPLED_BLOCKS = 25
+SAMPLED_ROWS = 8
+LARGEST_SPARSE_SHARE = 1 / 3
+"""Of P kept: S then has at most twice as many entries, of a value and an index each."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +43,43 @@ class Width:
 
     perplexity: float | None
     precision: float | None
+    tail_mass: float = 0.0
+    """The most that a row of P drops."""
 
     def calibrate(self, distances: FloatArray, first_row: int) -> Calibration:
-        """Return precision, normaliser and entropy of the rows of a panel."""
+        """Return what is kept of the rows of a panel."""
         if self.perplexity is not None:
-            return calibrate(distances, first_row, self.perplexity)
-        assert self.precision is not None  # noqa: S101 - one of the two is always given
-        return normalise(distances, first_row, self.precision)
+            found = calibrate(distances, first_row, self.perplexity)
+        else:
+            assert self.precision is not None  # noqa: S101 - one of the two is always given
+            found = normalise(distances, first_row, self.precision)
+        return truncate(distances, first_row, found, self.tail_mass)
+
+
+def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:
+    """Return the width for a stage's perplexity, or for the sigma given.
+
+    The precision of a sigma is in the units of data divided by 2**exponent, and may overflow.
+    """
+    if settings.sigma is None:
+        return Width(perplexity, None, settings.tail_mass)
+    with np.errstate(over="ignore", divide="ignore"):
+        precision = float(np.ldexp(settings.sigma, -exponent) ** -2.0)
+    return Width(None, precision, settings.tail_mass)
+
+
+def sampled_share(source: Source, settings: Settings) -> float:
+    """Return the share of the entries of P that is kept, from 200 rows spread over the data."""
+    if settings.tail_mass == 0.0:
+        return 1.0
+    n = source.n_points
+    width = width_of(settings, settings.perplexity or np.nan, source.exponent)
+    step = max(SAMPLED_ROWS, n // SAMPLED_BLOCKS)
+    kept = []
+    for start in range(0, n, step):
+        panel = source.panel(slice(start, min(start + SAMPLED_ROWS, n)))
+        kept.append(width.calibrate(panel, start).kept)
+    return float(np.mean(np.concatenate(kept)) / (n - 1))
 
 
 class Outputs(NamedTuple):
@@ -43,6 +88,7 @@ class Outputs(NamedTuple):
     run: Run | None
     probabilities: bool
     distances: bool
+    dtype: str
 
 
 def start_calibration(
@@ -64,13 +110,22 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
         if outputs.distances:
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
-            p = np.empty(distances.shape, dtype=run.array("P").dtype)
-            conditional_probabilities(
-                distances, rows.start, found.precision, found.log_normaliser, p
-            )
-            run.write("P", rows, p)
+            _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
         run.finish_block(rows, found, source.exponent)
     return found
+
+
+def _write_probabilities(
+    run: Run, rows: slice, distances: FloatArray, found: Calibration, dtype: str, tail_mass: float
+) -> None:
+    """Write a row block of P: every entry, or the kept ones as a CSR matrix of its own."""
+    p = np.empty(distances.shape, dtype=dtype)
+    conditional_probabilities(distances, rows.start, found, p)
+    if tail_mass == 0.0:
+        run.write("P", rows, p)
+    else:
+        kept = csr_array(p)
+        run.write_sparse("P", rows.start, kept.data, kept.indices, kept.indptr)
 
 
 def start_shards(
@@ -80,30 +135,40 @@ def start_shards(
     shared = executor.broadcast(calibration)
     if plan.p_storage == "recompute":
         return executor.map(ComputedShard, plan.shard_rows, source, shared)
+    sparse = is_sparse(calibration)
     if plan.p_storage == "memory":
-        return executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype)
-    return executor.map(_store_shard, plan.shard_rows, source, shared, run, plan.block_rows)
+        return executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype, sparse)
+    assert run is not None  # noqa: S101 - such a plan has a run
+    run.delete("S")
+    if not sparse:
+        shape = (plan.n_points, plan.n_points)
+        run.create_array("S", shape, plan.pair_chunks, plan.dtype, compress=False)
+    shards = [StoredShard(rows, run, plan.block_rows, sparse) for rows in plan.shard_rows]
+    return executor.map(_store_shard, shards, source, shared, plan.dtype)
 
 
-def _hold_shard(rows: slice, source: Source, calibration: Calibration, dtype: str) -> HeldShard:
-    joint = np.empty((rows.stop - rows.start, source.n_points), dtype=dtype)
-    _fill(joint, rows, source, calibration)
-    return HeldShard(rows, joint)
+def is_sparse(calibration: Calibration) -> bool:
+    """Say whether so little is kept that S takes less memory as a sparse matrix."""
+    return float(np.mean(calibration.kept)) < LARGEST_SPARSE_SHARE * len(calibration.kept)
+
+
+def _hold_shard(
+    rows: slice, source: Source, calibration: Calibration, dtype: str, sparse: bool
+) -> HeldShard:
+    if sparse:
+        panels = ComputedShard(rows, source, calibration).sparse_blocks(dtype)
+        return HeldShard(rows, tuple(panels))
+    joint = dense_rows(rows, source, calibration, dtype)
+    return HeldShard(rows, (DenseBlock(rows, slice(0, source.n_points), joint),))
 
 
 def _store_shard(
-    rows: slice, source: Source, calibration: Calibration, run: Run, block_rows: int
+    shard: StoredShard, source: Source, calibration: Calibration, dtype: str
 ) -> StoredShard:
-    array = run.array("S", "r+")
-    for start in range(rows.start, rows.stop, block_rows):
-        block = slice(start, min(start + block_rows, rows.stop))
-        joint = np.empty((block.stop - block.start, source.n_points), dtype=array.dtype)
-        _fill(joint, block, source, calibration)
-        array[block] = joint
-    return StoredShard(rows, run, block_rows)
-
-
-def _fill(out: FloatArray, rows: slice, source: Source, calibration: Calibration) -> None:
-    for block in ComputedShard(rows, source, calibration).blocks():
-        at = slice(block.rows.start - rows.start, block.rows.stop - rows.start)
-        out[at, block.columns] = block.joint
+    for rows in shard.row_blocks():
+        if shard.sparse:
+            block = sparse_rows(rows, source, calibration, dtype)
+            shard.run.write_sparse("S", rows.start, *block[1:])
+        else:
+            shard.run.write("S", rows, dense_rows(rows, source, calibration, dtype))
+    return shard

@@ -1,9 +1,12 @@
 """Checkpoints: everything a run needs to go on, written aside, made current by one pointer."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dasksne.run import Run
 
@@ -27,7 +30,11 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
         if array.size:
             run.write(f"checkpoints/{name}/{key}", slice(None), array)
     written = run.group("r+")[f"checkpoints/{name}"]
-    written.attrs["values"] = {**plain, "arrays": sorted(arrays)}
+    written.attrs["kept"] = {
+        "values": plain,
+        "arrays": sorted(arrays),
+        "sha256": _digest(plain, arrays),
+    }
     kept = [name, *names][:KEPT]
     run.group("r+").attrs[POINTER] = {"names": kept}
     for old in names[KEPT - 1 :]:
@@ -40,7 +47,7 @@ def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
     for name in _names(run):
         try:
             return _read(run, name), damaged
-        except (KeyError, ValueError, RuntimeError, OSError):
+        except Exception:  # noqa: BLE001 - damage has no class of its own
             damaged.append(name)
     return None, damaged
 
@@ -53,11 +60,19 @@ def _names(run: Run) -> list[str]:
 
 def _read(run: Run, name: str) -> dict[str, Any]:
     group = run.group()[f"checkpoints/{name}"]
-    kept: Any = group.attrs["values"]
-    values = dict(kept)
-    for key in values.pop("arrays"):
-        array = run.array(f"checkpoints/{name}/{key}")
-        if array.size and array.nchunks_initialized != array.nchunks:
-            raise ValueError(f"checkpoint {name} lacks chunks of {key}")
-        values[key] = np.asarray(array[...])
-    return values
+    kept: Any = group.attrs["kept"]
+    plain = kept["values"]
+    arrays = {key: run.read(f"checkpoints/{name}/{key}") for key in kept["arrays"]}
+    if _digest(plain, arrays) != kept["sha256"]:
+        raise ValueError(f"checkpoint {name} is not what was written")
+    return {**plain, **arrays}
+
+
+def _digest(plain: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of a checkpoint's values: attributes have no checksum of their own."""
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for key in sorted(arrays):
+        array = arrays[key]
+        digest.update(f"{key} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

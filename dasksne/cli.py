@@ -1,6 +1,7 @@
 """The command `dasksne`: options in, one call of the library, one printed summary."""
 
 import shlex
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from dasksne.executor import connected
 from dasksne.files import Labels, read_array, read_input, read_labels, write_map
 from dasksne.labels import keep_labels
 from dasksne.opened import open_run
-from dasksne.options import JSON, cluster_options, sne_options
+from dasksne.options import JSON, cluster_options, in_shell_words, sne_options
 from dasksne.plot import plot, require_drawable
 from dasksne.run import Run
 
@@ -54,7 +55,9 @@ class Command(click.Command):
         """Run the command."""
         debug = ctx.params.pop("debug")
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise Interrupted("interrupted") from interrupt
         except (DasksneError, OSError, ValueError, MemoryError, ImportError) as error:
@@ -63,10 +66,14 @@ class Command(click.Command):
             raise Failure(_one_line(error)) from error
 
 
+def _show_warning(message: Warning | str, *_place: Any) -> None:
+    click.echo(f"warning: {in_shell_words(str(message))}", err=True)
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_shell_words(" ".join(str(error).split())) or type(error).__name__
 
 
 class Group(click.Group):
@@ -111,7 +118,7 @@ def embed(
         require_drawable(picture, options["n_components"])
     data = read_input(input, options["storage_options"])
     given = data.labels if labels is None else read_labels(labels)
-    _require_fit(given, len(data.X), labels or input)
+    _require_fit(given, data.X.shape[0], labels or input)
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run), _about(input):

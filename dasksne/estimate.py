@@ -110,7 +110,7 @@ def _time_pairs(plan: Plan, n: int) -> _Times:
             source,
             width,
             sample.blocks,
-            Outputs(None, probabilities=False, distances=False),
+            Outputs(None, probabilities=False, distances=False, dtype=plan.dtype),
         )
         found = [executor.result(part) for part in parts]
         calibration = Calibration(*(np.concatenate(column) for column in zip(*found, strict=True)))

@@ -61,6 +61,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         A stage ends when the cost falls by less than this share in five iterations.
     dtype : {"float64", "float32"}, default="float64"
         In which P and S are kept; float32 halves memory and keeps 7 digits of each entry.
+    tail_mass : float, default=0
+        0 keeps every entry of P. Above 0 each row keeps its largest entries until what it drops
+        weighs at most so much, and is normalised again: P becomes sparse, and the cost that of
+        this P. `report_` bounds what it does to the gradient.
     p_storage : {"auto", "memory", "zarr", "recompute"}, default="auto"
         Where S = P + P^T is kept between steps; "recompute" keeps O(N) numbers only.
     repulsion : {"auto", "direct", "fourier"}, default="auto"
@@ -130,6 +134,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         max_iter: int = 300,
         tol: float = 1e-6,
         dtype: str = "float64",
+        tail_mass: float = 0.0,
         p_storage: str = "auto",
         repulsion: str = "auto",
         repulsion_rtol: float = 1e-8,
@@ -155,6 +160,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.max_iter = max_iter
         self.tol = tol
         self.dtype = dtype
+        self.tail_mass = tail_mass
         self.p_storage = p_storage
         self.repulsion = repulsion
         self.repulsion_rtol = repulsion_rtol
@@ -285,6 +291,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             max_iter=self.max_iter,
             tol=self.tol,
             dtype=self.dtype,
+            tail_mass=self.tail_mass,
             p_storage=self.p_storage,
             repulsion=self.repulsion,
             repulsion_rtol=self.repulsion_rtol,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from dasksne import checkpoint
-from dasksne.affinities import Outputs, Width, start_calibration, start_shards
+from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
 from dasksne.errors import InvalidInputError
 from dasksne.job import HISTORY, Event, Job, Outcome
 from dasksne.kernels.calibration import Calibration
@@ -14,6 +14,7 @@ from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
 from dasksne.optimise.state import Optimiser, State, state_from_dict, state_to_dict
+from dasksne.tails import describe_tails
 from dasksne.types import FloatArray
 
 UNREACHED = 1e-6
@@ -31,7 +32,7 @@ def go_through_stages(
     schedule = job.schedule
     y, stopped_early = start, False
     state: State | None = None
-    unreached = 0
+    unreached, tails = 0, None
     for k in range(restored["stage"] if restored else 0, len(schedule)):
         last = k + 1 == len(schedule)
         if stopped_early and not last:
@@ -49,6 +50,8 @@ def go_through_stages(
         state, stops = _iterate(job, k, optimiser, state, objective)
         y, stopped_early = state.y, stopped_early or stops
         del objective  # and with it S, before the next stage makes its own
+        if last and job.settings.tail_mass > 0.0:
+            tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
     assert state is not None  # noqa: S101 - there is always a last stage
     return Outcome(
         embedding=state.y,
@@ -57,18 +60,14 @@ def go_through_stages(
         history={name: np.array([row[i] for row in job.history]) for i, name in enumerate(HISTORY)},
         stopped="stopped by a callback" if stopped_early else str(state.stopped),
         unreached=unreached,
+        tails=tails,
     )
 
 
 def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
     """Find precision and normaliser of all rows; blocks that the run has finished are read."""
-    perplexity = job.schedule[k].perplexity
-    sigma = job.settings.sigma
     exponent = job.source.exponent
-    width = Width(
-        None if sigma is not None else perplexity,
-        None if sigma is None else _precision(sigma, exponent),
-    )
+    width = width_of(job.settings, job.schedule[k].perplexity, exponent)
     blocks = job.plan.blocks
     finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
     todo = [rows for rows in blocks if rows.start not in finished]
@@ -76,6 +75,7 @@ def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
         job.run if keep else None,
         probabilities=job.plan.keeps_p,
         distances="distances" in job.settings.save,
+        dtype=job.plan.dtype,
     )
     handles = start_calibration(job.executor, job.source, width, todo, outputs)
     n_stages = len(job.schedule)
@@ -87,32 +87,22 @@ def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
     found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if not np.all(np.isfinite(found.log_normaliser)):
         raise InvalidInputError(
-            f"sigma={sigma} is so small beside the distances between the points that their "
-            "exponents overflow"
+            f"sigma={job.settings.sigma} is so small beside the distances between the points that "
+            "their exponents overflow"
         )
     return found
-
-
-def _precision(sigma: float, exponent: int) -> float:
-    """Return 1 / sigma^2 in the units of data divided by 2**exponent; it may overflow."""
-    with np.errstate(over="ignore", divide="ignore"):
-        return float(np.ldexp(sigma, -exponent) ** -2.0)
 
 
 def _count_unreached(job: Job, calibration: Calibration) -> int:
     if job.settings.perplexity is None:
         return 0
-    missed = np.abs(calibration.entropy - np.log(job.settings.perplexity)) > UNREACHED
-    return int(np.count_nonzero(missed))
+    # More points share the smallest distance than the perplexity asks for.
+    above = calibration.entropy > np.log(job.settings.perplexity) + UNREACHED
+    return int(np.count_nonzero(above))
 
 
 def _objective(job: Job, calibration: Calibration) -> SNEObjective:
     plan = job.plan
-    if plan.p_storage == "zarr":
-        assert job.run is not None  # noqa: S101 - such a plan has a run
-        job.run.create_array(
-            "S", (plan.n_points,) * 2, plan.pair_chunks, plan.dtype, compress=False
-        )
     shards = start_shards(job.executor, job.source, calibration, plan, job.run)
     for shard in shards:
         job.executor.wait(shard)

@@ -12,6 +12,7 @@ from dasksne.plan import Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import Source
+from dasksne.tails import Tails
 from dasksne.types import FloatArray
 
 HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations", "seconds")
@@ -75,6 +76,8 @@ class Outcome(NamedTuple):
     """Why the last stage ended."""
     unreached: int
     """Rows whose perplexity cannot be reached."""
+    tails: Tails | None
+    """What dropping tails did; None where none were dropped."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ import dask
 import numpy as np
 
 from dasksne import checkpoint
+from dasksne.affinities import sampled_share
 from dasksne.errors import StoreError
 from dasksne.executor import Executor, current_executor
 from dasksne.fit import go_through_stages
@@ -28,6 +29,7 @@ from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
 from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
 from dasksne.starts import pca_start, random_start
+from dasksne.tails import Tails
 from dasksne.types import FloatArray
 
 USED_SHARE = 0.9
@@ -50,6 +52,7 @@ def plan_run(
     store: Run | None,
     memory_limit: int | None,
     in_memory: bool,
+    kept_share: float = 1.0,
     executor: Executor | None = None,
 ) -> Plan:
     """Return the plan of a run on the current executor, or refuse it with the bytes.
@@ -66,6 +69,8 @@ def plan_run(
         Bytes; None for what is found.
     in_memory : bool
         Whether X stays in this process's memory.
+    kept_share : float
+        Of the entries of P, about.
     executor : Executor, optional
     """
     executor = executor or current_executor()
@@ -81,6 +86,7 @@ def plan_run(
         keeps_p=store is not None and settings.p_storage != "recompute",
         keeps_x=store is not None or not in_memory,
         saves=settings.save,
+        kept_share=kept_share,
         dtype=settings.dtype,
         p_storage=settings.p_storage,
         repulsion=settings.repulsion,
@@ -116,31 +122,42 @@ def launch(
     schedule = make_schedule(settings, x.shape[0])
     executor = current_executor()
     in_memory = isinstance(x, np.ndarray) and executor.shares_memory
-    plan = plan_run(
-        (x.shape[0], x.shape[1]),
-        x.dtype.itemsize,
-        settings,
-        store=store,
-        memory_limit=memory_limit,
-        in_memory=in_memory,
-        executor=executor,
-    )
-    # Bad data is found before a store is made, or one that is there replaced.
-    look = look_at_array(x, settings.metric) if isinstance(x, np.ndarray) else None
+
+    def plan(kept_share: float) -> Plan:
+        return plan_run(
+            (x.shape[0], x.shape[1]),
+            x.dtype.itemsize,
+            settings,
+            store=store,
+            memory_limit=memory_limit,
+            in_memory=in_memory,
+            kept_share=kept_share,
+            executor=executor,
+        )
+
+    # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
+    # a lazy array keeps of P is known when its data is there.
+    planned = plan(1.0 if settings.tail_mass == 0.0 else 0.0)
+    look = None
+    if isinstance(x, np.ndarray):
+        look = look_at_array(x, settings.metric)
+        planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
-    with _place(store, plan, overwrite=overwrite, needed=not in_memory) as run, executor:
+    with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
         _require_seen(executor, run)
         rows: Rows = ArrayRows(x)
         if run is not None and (store is not None or not in_memory):
             stored = store_rows(x, run, settings.metric)
             rows = rows if in_memory else stored
-            look = look or look_at_stored(executor, stored, settings.metric)
+            if look is None:
+                look = look_at_stored(executor, stored, settings.metric)
+                planned = plan(sampled_share(look.source(stored, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
         job = Job(
             executor,
             look.source(rows, settings.metric),
             settings,
-            plan,
+            planned,
             schedule,
             run,
             keeps=store is not None,
@@ -151,7 +168,7 @@ def launch(
         outcome = go_through_stages(job, _start(job, look))
         if store is not None:
             _finish(job, outcome)
-    return Result(outcome, plan, settings)
+    return Result(outcome, planned, settings)
 
 
 def resume(run: Run, *, watcher: Watcher) -> Result:
@@ -253,9 +270,8 @@ def _record(job: Job, look: Look) -> None:
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
     n = plan.n_points
-    for name in ("precision", "normaliser", "entropy"):
-        run.create_array(name, (n,), (plan.block_rows,))
-    if plan.keeps_p:
+    run.create_calibration(n, plan.block_rows)
+    if plan.keeps_p and settings.tail_mass == 0.0:
         run.create_array("P", (n, n), plan.pair_chunks, plan.dtype)
     for name in settings.save:
         run.create_array(name, (n, n), plan.pair_chunks, plan.dtype)
@@ -306,6 +322,7 @@ def _finish(job: Job, outcome: Outcome) -> None:
         n_iter=outcome.n_iter,
         stopped=outcome.stopped,
         unreached=outcome.unreached,
+        tails=None if outcome.tails is None else outcome.tails._asdict(),
     )
 
 
@@ -319,6 +336,7 @@ def _found_before(run: Run) -> Outcome:
         history={name: run.read(f"history/{name}") for name in HISTORY},
         stopped=state["stopped"],
         unreached=state["unreached"],
+        tails=None if state["tails"] is None else Tails(**state["tails"]),
     )
 
 
@@ -327,9 +345,7 @@ def _write_q(rows: slice, run: Run, y: FloatArray) -> None:
     distances = np.empty((rows.stop - rows.start, len(y)))
     squared_distances(y[rows], y, distances)
     found = normalise(distances, rows.start, precision=1.0)
-    conditional_probabilities(
-        distances, rows.start, found.precision, found.log_normaliser, distances
-    )
+    conditional_probabilities(distances, rows.start, found, distances)
     run.write("Q", rows, distances)
 
 
@@ -339,5 +355,6 @@ def report(result: Result) -> dict[str, Any]:
         **asdict(result.plan),
         "stopped": result.outcome.stopped,
         "rows_below_perplexity": result.outcome.unreached,
+        "tails": None if result.outcome.tails is None else result.outcome.tails._asdict(),
         "seed": result.settings.seed,
     }

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dasksne.executor import Executor, Handle
-from dasksne.kernels.attraction import attraction
 from dasksne.plan import Repulsion
 from dasksne.repulsion import start_repulsion
 from dasksne.shards import Shard
@@ -64,11 +63,11 @@ class SNEObjective:
 
 
 def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    transposed = np.ascontiguousarray(y.T)
+    columns = np.ascontiguousarray(y.T)
     first = shard.rows.start
     force = np.zeros((shard.rows.stop - first, y.shape[1]))
     energy = np.zeros(len(force))
     for block in shard.blocks():
         at = slice(block.rows.start - first, block.rows.stop - first)
-        attraction(block.joint, y[block.rows], transposed, block.columns, force[at], energy[at])
+        block.attract(columns, force[at], energy[at])
     return force, energy

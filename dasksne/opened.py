@@ -9,8 +9,10 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from dasksne.errors import StoreError
+from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.labels import kept_labels
 from dasksne.run import Run
@@ -47,15 +49,14 @@ class OpenedRun:
     @property
     def P(self) -> da.Array:  # noqa: N802
         """p_{j|i}, shape (N, N): read where the run keeps it, else computed from X."""
-        if self.run.has("P"):
+        if self.run.has("P") and not self.parameters["tail_mass"]:
             return self._lazy("P")
-        precision, normaliser = self.precision, self._array("normaliser")
-        rows = self.run.state["plan"]["block_rows"]
-        n = len(precision)
-        block = partial(_rows_of_p, run=self.run, precision=precision, normaliser=normaliser)
-        sizes = da.core.normalize_chunks((rows, n), (n, n))
+        n, rows = len(self.precision), self.run.state["plan"]["block_rows"]
         p: da.Array = da.map_blocks(
-            block, chunks=sizes, dtype=np.float64, meta=np.empty((0, 0)), name=None
+            partial(_rows_of_p, run=self.run),
+            chunks=da.core.normalize_chunks((rows, n), (n, n)),
+            dtype=self.run.state["plan"]["dtype"],
+            meta=np.empty((0, 0)),
         )
         return p
 
@@ -108,16 +109,18 @@ class OpenedRun:
             raise StoreError(f"{self.run.url} has no {name}; its status is {self.status!r}")
 
 
-def _rows_of_p(
-    run: Run, precision: FloatArray, normaliser: FloatArray, block_info: Any = None
-) -> FloatArray:
-    (start, stop), _ = block_info[None]["array-location"]
-    rows = slice(start, stop)
-    p = stored_source(run).panel(rows)
+def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
+    """Return a dense row block of P: from its kept entries, else from X."""
+    (start, stop), (_, n) = block_info[None]["array-location"]
+    if run.has("P"):
+        kept = csr_array(run.read_sparse("P", start), shape=(stop - start, n))
+        return np.asarray(kept.toarray())
     exponent = run.state["exponent"]
-    scaled = np.ldexp(precision[rows], 2 * exponent)
-    conditional_probabilities(p, start, scaled, normaliser[rows], p)
-    return p
+    rows = slice(start, stop)
+    found = Calibration(*(values[rows] for values in run.calibration(exponent)))
+    p = stored_source(run).panel(rows)
+    conditional_probabilities(p, start, found, p)
+    return p.astype(run.state["plan"]["dtype"], copy=False)
 
 
 def open_run(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> OpenedRun:

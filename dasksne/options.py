@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -67,6 +68,7 @@ OPTIONS = {
     "max_iter": Option(int, "Iterations of each stage."),
     "tol": Option(float, "A stage ends when the cost falls by less in five iterations."),
     "dtype": Option(click.Choice(CHOICES["dtype"]), "In which P is kept."),
+    "tail_mass": Option(float, "The most that a row of P drops; 0 keeps every entry."),
     "p_storage": Option(click.Choice(CHOICES["p_storage"]), "Where P is between steps."),
     "repulsion": Option(click.Choice(CHOICES["repulsion"]), "How the repulsion is computed."),
     "repulsion_rtol": Option(float, "Error allowed to a row of it, where it goes by Fourier sums."),
@@ -95,6 +97,22 @@ def sne_options(command: F) -> F:
             multiple=isinstance(default, tuple),
         )(command)
     return command
+
+
+def in_shell_words(message: str) -> str:
+    """Return a message of the library with its options as the command writes them.
+
+    Examples
+    --------
+    >>> in_shell_words("p_storage='recompute' needs less; replace it with overwrite=True")
+    "--p-storage 'recompute' needs less; replace it with --overwrite"
+    """
+    return _ASSIGNMENT.sub(
+        lambda found: f"--{found['name'].replace('_', '-')}{'' if found['flag'] else ' '}", message
+    )
+
+
+_ASSIGNMENT = re.compile(rf"\b(?P<name>{'|'.join(OPTIONS)})=(?P<flag>True\b)?")
 
 
 def cluster_options(command: F) -> F:

@@ -15,6 +15,8 @@ Repulsion: TypeAlias = Literal["direct", "fourier"]
 
 PANEL_BYTES = 32 << 20
 """Of a row block's distances to all points, held by a task while it calibrates."""
+INDEX_BYTES = 4
+"""Of a sparse entry's column."""
 FOURIER_COMPONENTS = 3
 """Non-uniform FFTs exist up to three dimensions."""
 CHUNK_BYTES = 64 << 20
@@ -48,8 +50,12 @@ class Plan:
     """Tasks of a gradient step, each with the same number of row blocks but for the last."""
     p_storage: PStorage
     repulsion: Repulsion
+    kept_share: float
+    """Of the entries of P, about; 1 where no tails are dropped."""
     p_bytes: int
-    """Of a dense (N, N) array."""
+    """Of P as it is kept: dense, or values and indices."""
+    s_bytes: int
+    """Of S = P + P^T."""
     memory_bytes: int
     """Needed at the peak, over all processes, beyond what importing takes."""
     memory_limit: int
@@ -93,6 +99,7 @@ def make_plan(
     keeps_p: bool,
     keeps_x: bool,
     saves: tuple[str, ...] = (),
+    kept_share: float = 1.0,
     dtype: str = "float64",
     p_storage: str = "auto",
     repulsion: str = "auto",
@@ -114,6 +121,8 @@ def make_plan(
         Whether P and X are written to the store.
     saves : tuple of str
         Further (N, N) arrays that are written: "distances", "Q".
+    kept_share : float
+        Of the entries of P, about.
     dtype, p_storage, repulsion, block_rows, shards
         As for `dasksne.SNE`.
 
@@ -135,7 +144,10 @@ def make_plan(
     n_blocks = -(-n_points // rows)
     wanted = _shards(n_points) if shards == "auto" else shards
     per_shard = -(-n_blocks // min(wanted, n_blocks))
-    p_bytes = itemsize * n_points**2
+    dense = itemsize * n_points**2
+    sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
+    p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
+    s_bytes = min(dense, 2 * sparse)
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES
@@ -145,10 +157,10 @@ def make_plan(
     )
     written = (
         (p_bytes if keeps_p else 0)
-        + p_bytes * len(saves)
+        + dense * len(saves)
         + (8 * n_points * n_features if keeps_x else 0)
     )
-    storage = _storage(p_storage, p_bytes, held, written, memory_limit, disk_found)
+    storage = _storage(p_storage, s_bytes, held, written, memory_limit, disk_found)
     plan = Plan(
         n_points=n_points,
         n_features=n_features,
@@ -159,10 +171,12 @@ def make_plan(
         shards=-(-n_blocks // per_shard),
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
+        kept_share=kept_share,
         p_bytes=p_bytes,
-        memory_bytes=held + (p_bytes if storage == "memory" else 0),
+        s_bytes=s_bytes,
+        memory_bytes=held + (s_bytes if storage == "memory" else 0),
         memory_limit=memory_limit,
-        disk_bytes=written + (p_bytes if storage == "zarr" else 0),
+        disk_bytes=written + (s_bytes if storage == "zarr" else 0),
         disk_found=disk_found,
         n_threads=n_threads,
         keeps_p=keeps_p,
@@ -188,7 +202,7 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _storage(
-    asked: str, p_bytes: int, held: int, written: int, memory_limit: int, disk_found: int
+    asked: str, s_bytes: int, held: int, written: int, memory_limit: int, disk_found: int
 ) -> PStorage:
     """Prefer memory, then the store, then computing P anew in each step."""
     if asked in ("memory", "zarr", "recompute"):
@@ -197,9 +211,9 @@ def _storage(
         raise InvalidInputError(
             f"p_storage={asked!r} is not known; use 'auto', 'memory', 'zarr' or 'recompute'"
         )
-    if held + p_bytes <= memory_limit:
+    if held + s_bytes <= memory_limit:
         return "memory"
-    return "zarr" if written + p_bytes <= disk_found else "recompute"
+    return "zarr" if written + s_bytes <= disk_found else "recompute"
 
 
 def _repulsion(asked: str, n_components: int) -> Repulsion:
@@ -218,7 +232,7 @@ def _refuse_what_cannot_fit(plan: Plan) -> None:
     if plan.memory_bytes > plan.memory_limit:
         remedy = (
             "p_storage='zarr' or p_storage='recompute' needs "
-            f"{format_bytes(plan.memory_bytes - plan.p_bytes)}"
+            f"{format_bytes(plan.memory_bytes - plan.s_bytes)}"
             if plan.p_storage == "memory"
             else "a smaller block_rows needs less"
         )

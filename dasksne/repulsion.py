@@ -54,7 +54,7 @@ def start_repulsion(
         return _start_direct(executor, shared, rows)
     if len(y) < FOURIER_ROWS:
         (whole,) = executor.map(_whole, [tiling], shared, rtol)
-        return lambda: executor.result(whole)  # type: ignore[no-any-return]
+        return lambda: executor.result(whole)
     step = FOURIER_ROWS
     blocks = [slice(start, min(start + step, len(y))) for start in range(0, len(y), step)]
     return _start_fourier(executor, shared, blocks, tiling, rtol)

@@ -3,8 +3,12 @@
     X            (N, D)   the data, as given
     precision    (N,)     beta_i, in units of 1 / distance^2
     normaliser   (N,)     log sum_{k != i} exp(-beta_i d_ik)
-    entropy      (N,)     of row i of P, in nats; written last: a block that has it is finished
-    P            (N, N)   p_{j|i}, in row blocks
+    entropy      (N,)     of row i of P, in nats
+    cutoff       (N,)     squared distance up to which entries of P are kept
+    dropped      (N,)     mass of the entries that are not
+    kept         (N,)     how many are; written last: a row block that has it is finished
+    P            (N, N)   p_{j|i}, in row blocks; where tails are dropped, a group with data,
+                          indices and indptr (CSR) for each row block, by its first row
     S            (N, N)   P + P^T, while the run needs it
     distances, Q (N, N)   on request
     embedding    (N, d)
@@ -22,15 +26,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from fsspec.core import url_to_fs
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 FORMAT = 1
+CALIBRATION = ("precision", "normaliser", "entropy", "cutoff", "dropped", "kept")
+"""Arrays that hold the fields of a Calibration; a row block with the last one is finished."""
+SPARSE = ("data", "indices", "indptr")
+SPARSE_CHUNK = 1 << 20
 ATTRIBUTE = "dasksne"
 PROTOCOLS = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -81,8 +90,7 @@ class Run:
             if not overwrite:
                 raise StoreError(
                     f"{self.url} holds a run already; go on with it by dasksne.resume(path) or "
-                    "`dasksne resume`, replace it with overwrite=True or --overwrite, or choose "
-                    "another path"
+                    "`dasksne resume`, replace it with overwrite=True, or choose another path"
                 )
             self.delete()
         elif self._is_taken():
@@ -200,7 +208,7 @@ class Run:
             **self._options(),
         )
 
-    def write(self, name: str, rows: slice, values: FloatArray) -> None:
+    def write(self, name: str, rows: slice, values: "npt.NDArray[Any]") -> None:
         """Write rows of an array; two writers must not share a chunk."""
         self.array(name, "r+")[rows] = values
 
@@ -208,18 +216,51 @@ class Run:
         """Read rows of an array."""
         return np.asarray(self.array(name)[rows])
 
+    def write_sparse(
+        self, name: str, first_row: int, data: FloatArray, indices: IntArray, indptr: IntArray
+    ) -> None:
+        """Write the rows of a row block that starts at first_row, as a CSR matrix."""
+        for part, values in zip(SPARSE, (data, indices, indptr), strict=True):
+            path = f"{name}/{first_row}/{part}"
+            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype)
+            if values.size:
+                self.write(path, slice(None), values)
+
+    def read_sparse(self, name: str, first_row: int) -> tuple[FloatArray, IntArray, IntArray]:
+        """Return data, indices and indptr of a row block."""
+        data, indices, indptr = (
+            np.asarray(self.array(f"{name}/{first_row}/{part}")[:]) for part in SPARSE
+        )
+        return data, indices, indptr
+
+    def create_calibration(self, n_points: int, block_rows: int) -> None:
+        """Add the arrays for what calibration finds, none of it found yet."""
+        for name in CALIBRATION:
+            self.create_array(name, (n_points,), (block_rows,))
+
     def finish_block(self, rows: slice, found: Calibration, exponent: int) -> None:
         """Keep what was found for a row block whose P, if any, is written."""
-        self.write("precision", rows, np.ldexp(found.precision, -2 * exponent))
-        self.write("normaliser", rows, found.log_normaliser)
-        self.write("entropy", rows, found.entropy)
+        given = rescaled(found, -exponent)
+        for name, values in zip(CALIBRATION, given, strict=True):
+            self.write(name, rows, values)
+
+    def calibration(self, exponent: int) -> Calibration:
+        """Return what was found for all rows; NaN where a row block is not finished."""
+        return rescaled(Calibration(*(self.read(name) for name in CALIBRATION)), exponent)
 
     def finished_blocks(self, blocks: Sequence[slice], exponent: int) -> dict[int, Calibration]:
         """Return what was found for each finished row block, by its first row."""
-        precision = np.ldexp(self.read("precision"), 2 * exponent)
-        normaliser, entropy = self.read("normaliser"), self.read("entropy")
+        found = self.calibration(exponent)
         return {
-            rows.start: Calibration(precision[rows], normaliser[rows], entropy[rows])
+            rows.start: Calibration(*(values[rows] for values in found))
             for rows in blocks
-            if not np.any(np.isnan(entropy[rows]))
+            if not np.any(np.isnan(found[-1][rows]))
         }
+
+
+def rescaled(found: Calibration, exponent: int) -> Calibration:
+    """Return a calibration for data divided by 2**exponent."""
+    return found._replace(
+        precision=np.ldexp(found.precision, 2 * exponent),
+        cutoff=np.ldexp(found.cutoff, -2 * exponent),
+    )

@@ -38,6 +38,7 @@ class Settings:
     max_iter: int
     tol: float
     dtype: str
+    tail_mass: float
     p_storage: str
     repulsion: str
     repulsion_rtol: float
@@ -48,13 +49,7 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.generic):
-                # The run's attributes are JSON, which knows no NumPy numbers.
-                object.__setattr__(self, field.name, value.item())
-        if not (self.annealing is None or isinstance(self.annealing, str)):
-            object.__setattr__(self, "annealing", _perplexities(self.annealing))
+        self._become_plain()
         for name, known in CHOICES.items():
             _require_known(name, getattr(self, name), known)
         if isinstance(self.init, str):
@@ -64,12 +59,7 @@ class Settings:
         _require_number("n_components", self.n_components, Integral, above=0)
         _require_number("max_iter", self.max_iter, Integral, above=-1)
         _require_number("tol", self.tol, Real, above=-1e-300)
-        _require_number("repulsion_rtol", self.repulsion_rtol, Real, above=0)
-        if not SMALLEST_RTOL <= self.repulsion_rtol < 1:
-            raise InvalidInputError(
-                f"repulsion_rtol={self.repulsion_rtol:g} cannot be met; it must be between "
-                f"{SMALLEST_RTOL:g} and 1, and repulsion='direct' has no such error"
-            )
+        self._require_tolerances()
         _require_number("checkpoint_seconds", self.checkpoint_seconds, Real, above=-1e-300)
         for name in ("block_rows", "shards"):
             if getattr(self, name) != "auto":
@@ -82,6 +72,29 @@ class Settings:
             _require_number("sigma", self.sigma, Real, above=0)
         if self.perplexity is not None:
             _require_number("perplexity", self.perplexity, Real, above=1)
+
+    def _require_tolerances(self) -> None:
+        _require_number("tail_mass", self.tail_mass, Real, above=-1e-300)
+        if not self.tail_mass < 1.0:
+            raise InvalidInputError(
+                f"tail_mass={self.tail_mass!r} must be 0 or more and below 1: it is the share of "
+                "a row of P that may be dropped"
+            )
+        _require_number("repulsion_rtol", self.repulsion_rtol, Real, above=0)
+        if not SMALLEST_RTOL <= self.repulsion_rtol < 1:
+            raise InvalidInputError(
+                f"repulsion_rtol={self.repulsion_rtol:g} cannot be met; it must be between "
+                f"{SMALLEST_RTOL:g} and 1, and repulsion='direct' has no such error"
+            )
+
+    def _become_plain(self) -> None:
+        """Replace what JSON, in which the run keeps its options, does not know."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+        if not (self.annealing is None or isinstance(self.annealing, str)):
+            object.__setattr__(self, "annealing", _perplexities(self.annealing))
 
     def require_fits(self, n_points: int) -> None:
         """Raise InvalidInputError where an option does not go with N points."""

@@ -6,23 +6,56 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from dasksne.kernels.attraction import attraction, sparse_attraction
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.probabilities import joint_probabilities
+from dasksne.kernels.probabilities import joint_entries, joint_probabilities
 from dasksne.run import Run
 from dasksne.source import TILE_COLUMNS, TILE_ROWS, Source, row_panels
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 
-class Block(NamedTuple):
-    """Columns of some rows of S."""
+class Block(Protocol):
+    """Some rows of S, or columns of them."""
+
+    @property
+    def rows(self) -> slice:
+        """Which rows."""
+        ...
+
+    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
+        """Add the attraction of a map, shape (d, N), to its rows of force and energy."""
+        ...
+
+
+class DenseBlock(NamedTuple):
+    """Every entry of some rows and columns."""
 
     rows: slice
     columns: slice
     joint: FloatArray
 
+    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
+        """Add the attraction; see `Block`."""
+        y_rows = np.ascontiguousarray(y[:, self.rows].T)
+        attraction(self.joint, y_rows, y, self.columns, force, energy)
+
+
+class SparseBlock(NamedTuple):
+    """The entries that are kept of some rows, as a CSR matrix."""
+
+    rows: slice
+    data: FloatArray
+    indices: IntArray
+    indptr: IntArray
+
+    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
+        """Add the attraction; see `Block`."""
+        y_rows = np.ascontiguousarray(y[:, self.rows].T)
+        sparse_attraction(self.data, self.indices, self.indptr, y_rows, y, force, energy)
+
 
 class Shard(Protocol):
-    """The rows of S that one task of a gradient step works on."""
+    """The rows of S of one task."""
 
     @property
     def rows(self) -> slice:
@@ -39,11 +72,11 @@ class HeldShard:
     """Rows of S in memory."""
 
     rows: slice
-    joint: FloatArray
+    held: tuple[Block, ...]
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the rows whole."""
-        yield Block(self.rows, slice(0, self.joint.shape[1]), self.joint)
+        """Yield what is held."""
+        yield from self.held
 
 
 @dataclass(frozen=True)
@@ -53,13 +86,21 @@ class StoredShard:
     rows: slice
     run: Run
     block_rows: int
+    sparse: bool
 
     def blocks(self) -> Iterator[Block]:
         """Yield row blocks as they are read."""
-        array = self.run.array("S")
+        for rows in self.row_blocks():
+            if self.sparse:
+                yield SparseBlock(rows, *self.run.read_sparse("S", rows.start))
+            else:
+                joint = self.run.read("S", rows)
+                yield DenseBlock(rows, slice(0, joint.shape[1]), joint)
+
+    def row_blocks(self) -> Iterator[slice]:
+        """Yield the row blocks of the shard."""
         for start in range(self.rows.start, self.rows.stop, self.block_rows):
-            rows = slice(start, min(start + self.block_rows, self.rows.stop))
-            yield Block(rows, slice(0, array.shape[1]), np.asarray(array[rows]))
+            yield slice(start, min(start + self.block_rows, self.rows.stop))
 
 
 @dataclass(frozen=True)
@@ -70,19 +111,50 @@ class ComputedShard:
     source: Source
     calibration: Calibration
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[DenseBlock]:
         """Yield tiles as they are computed; each reuses the memory of the one before."""
         buffer = np.empty(TILE_ROWS * TILE_COLUMNS)
         for rows in row_panels(self.rows):
             for tile in self.source.tiles(rows):
                 joint = buffer[: tile.distances.size].reshape(tile.distances.shape)
-                joint_probabilities(
-                    tile.distances,
-                    tile.distances_back,
-                    rows,
-                    tile.columns,
-                    self.calibration.precision,
-                    self.calibration.log_normaliser,
-                    joint,
-                )
-                yield Block(rows, tile.columns, joint)
+                pair = (tile.distances, tile.distances_back)
+                joint_probabilities(*pair, rows, tile.columns, self.calibration, joint)
+                yield DenseBlock(rows, tile.columns, joint)
+
+    def sparse_blocks(self, dtype: str) -> Iterator[SparseBlock]:
+        """Yield the entries that are kept, a panel of rows at a time."""
+        for rows in row_panels(self.rows):
+            found = [
+                joint_entries(*tile[1:], rows, tile.columns, self.calibration)
+                for tile in self.source.tiles(rows)
+            ]
+            row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
+            # Tiles come one after another: a stable sort puts each row's columns in order.
+            order = np.argsort(row.astype(np.int16), kind="stable")
+            counts = np.bincount(row, minlength=rows.stop - rows.start)
+            indptr = np.concatenate([[0], np.cumsum(counts)])
+            yield SparseBlock(rows, value[order].astype(dtype), column[order], indptr)
+
+
+def dense_rows(rows: slice, source: Source, calibration: Calibration, dtype: str) -> FloatArray:
+    """Return every entry of some rows of S, shape (rows, N)."""
+    out = np.empty((rows.stop - rows.start, source.n_points), dtype=dtype)
+    for block in ComputedShard(rows, source, calibration).blocks():
+        at = slice(block.rows.start - rows.start, block.rows.stop - rows.start)
+        out[at, block.columns] = block.joint
+    return out
+
+
+def sparse_rows(rows: slice, source: Source, calibration: Calibration, dtype: str) -> SparseBlock:
+    """Return the entries that are kept of some rows of S."""
+    panels = list(ComputedShard(rows, source, calibration).sparse_blocks(dtype))
+    ends = np.cumsum([panel.data.size for panel in panels])
+    starts = [
+        panel.indptr[:-1] + end - panel.data.size for panel, end in zip(panels, ends, strict=True)
+    ]
+    return SparseBlock(
+        rows,
+        np.concatenate([panel.data for panel in panels]),
+        np.concatenate([panel.indices for panel in panels]),
+        np.concatenate([*starts, ends[-1:]]),
+    )

@@ -10,6 +10,10 @@ FloatArray: TypeAlias = npt.NDArray[np.floating]
 """A float64 or float32 array."""
 
 
+IntArray: TypeAlias = npt.NDArray[np.integer]
+"""An array of indices."""
+
+
 class Evaluation(NamedTuple):
     """The SNE cost of one map and what came with it."""
 

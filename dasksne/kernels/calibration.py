@@ -24,6 +24,12 @@ class Calibration(NamedTuple):
     """log sum_{k != i} exp(-beta_i d_ik)."""
     entropy: FloatArray
     """-sum_j p_{j|i} log p_{j|i}, in nats."""
+    cutoff: FloatArray
+    """The largest squared distance of an entry that is kept; infinity where all are."""
+    dropped: FloatArray
+    """The mass of the entries that are not kept, before the rest was normalised again."""
+    kept: FloatArray
+    """How many entries are kept."""
 
 
 def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calibration:
@@ -55,8 +61,15 @@ def normalise(distances: FloatArray, first_row: int, precision: float) -> Calibr
 
 def _fill(distances: FloatArray, first_row: int, target: float, precision: float) -> Calibration:
     n_rows = distances.shape[0]
-    out = Calibration(np.empty(n_rows), np.empty(n_rows), np.empty(n_rows))
-    _calibrate(distances, first_row, target, precision, *out)
+    out = Calibration(
+        np.empty(n_rows),
+        np.empty(n_rows),
+        np.empty(n_rows),
+        cutoff=np.full(n_rows, np.inf),
+        dropped=np.zeros(n_rows),
+        kept=np.full(n_rows, distances.shape[1] - 1.0),
+    )
+    _calibrate(distances, first_row, target, precision, *out[:3])
     return out
 
 

@@ -21,12 +21,18 @@ SMALLEST_EXPONENT = -708.0
 
 def strict(function):  # type: ignore[no-untyped-def]
     """Compile a kernel whose order of operations matters."""
-    return numba.njit(nogil=True, cache=True, fastmath=STRICT)(function)
+    return _compiled(function, STRICT)
 
 
 def summation(function):  # type: ignore[no-untyped-def]
     """Compile a kernel whose inner loops are sums that the compiler may vectorise."""
-    return numba.njit(nogil=True, cache=True, fastmath=SUMMATION)(function)
+    return _compiled(function, SUMMATION)
+
+
+def _compiled(function, fastmath):  # type: ignore[no-untyped-def]
+    # Inlined without fail: a call between kernels is bound to whichever copy of the callee the
+    # process met first, compiled alone or with a caller, and those copies differ in their last bit.
+    return numba.njit(nogil=True, cache=True, forceinline=True, fastmath=fastmath)(function)
 
 
 @strict

@@ -80,7 +80,7 @@ class LBFGS:
     """
 
     max_iter: int = 300
-    tol: float = 1e-6
+    tol: float = 3e-7
     memory: int = 10
     degrees: FloatArray | None = field(default=None, repr=False, compare=False)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dasksne.optimise.harmonics import independent_columns
 from dasksne.optimise.state import inner
 from dasksne.types import FloatArray
 
@@ -11,6 +12,8 @@ MAX_PRODUCTS = 60
 RESIDUAL = 1e-3
 """Relative to the largest eigenvalue, one: a start needs no more digits."""
 CHECK_EVERY = 5
+SPARE = 4
+"""Eigenvectors to choose from, beyond those needed."""
 NEGLIGIBLE = 1e-8
 """What is left of a unit column after orthogonalisation when it adds nothing new."""
 
@@ -83,6 +86,24 @@ def laplacian_eigenmap(
     deviation = np.std(y, axis=0)
     y /= np.where(deviation > 0.0, deviation, 1.0)
     return y
+
+
+def spectral_start(
+    product: Callable[[FloatArray], FloatArray],
+    degrees: FloatArray,
+    n_components: int = 2,
+    *,
+    seed: int = 0,
+) -> FloatArray:
+    """Return the smoothest map whose columns do not repeat each other, shape (N, n_components).
+
+    Parameters are those of `laplacian_eigenmap`, but that `product` is given n_components + 5
+    columns. Of n_components + 4 eigenvectors those are taken that are no function of the ones
+    before (`harmonics.independent_columns`).
+    """
+    wanted = min(n_components + SPARE, max(degrees.size - 1, n_components))
+    eigenmap = laplacian_eigenmap(product, degrees, wanted, seed=seed)
+    return eigenmap[:, independent_columns(eigenmap, n_components, seed=seed)]
 
 
 def _orthonormal(block: FloatArray, basis: FloatArray) -> FloatArray:

@@ -145,6 +145,25 @@ def test_bad_curvature_restarts_from_the_gradient(sne, random_map):
     assert optimiser.step(restarted, sne).cost < state.cost
 
 
+def test_degrees_make_data_with_hubs_easy():
+    x = np.random.default_rng(0).standard_normal((200, 100))
+    objective = PlainSNE(x, 10.0)
+    assert objective.degrees.max() > 10 * objective.degrees.min()
+    y = np.random.default_rng(1).standard_normal((200, 2))
+    plain = run(LBFGS(), objective, y)[-1]
+    scaled = run(LBFGS(degrees=objective.degrees), objective, y)[-1]
+    assert scaled.evaluations < 0.75 * plain.evaluations
+    assert scaled.cost < 1.002 * plain.cost
+
+
+def test_the_first_direction_is_the_gradient_over_the_attractions_curvature(sne, random_map):
+    optimiser = LBFGS(degrees=sne.degrees)
+    start = optimiser.start(1e-3 * random_map, sne(1e-3 * random_map))
+    step = optimiser.step(start, sne).y - start.y
+    expected = -start.gradient / sne.degrees[:, np.newaxis]
+    np.testing.assert_allclose(step / step[0, 0], expected / expected[0, 0], rtol=1e-9)
+
+
 def test_a_pair_without_curvature_is_not_kept():
     def slope(y):  # concave everywhere: no pair can be kept
         return Evaluation(float(-np.sum(y**2)), -2.0 * y, np.zeros(len(y)))

@@ -4,7 +4,7 @@ from optimise.conftest import PlainSNE, run
 
 from dasksne.errors import InvalidInputError
 from dasksne.optimise.lbfgs import LBFGS
-from dasksne.optimise.schedule import EARLY_TOL, RATIO, Stage, stages
+from dasksne.optimise.schedule import EARLY_TOL, RATIO, Stage, spectral_perplexity, stages
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_list_ends_at_the_target(given):
     path = stages(given, 30.0, 1000, 1e-6)
     assert [stage.perplexity for stage in path] == [300.0, 100.0, 30.0]
     assert path[-1].tol == 1e-6
-    assert path[0].tol >= EARLY_TOL or path[0].tol >= 1e-6
+    assert path[0].tol == EARLY_TOL
 
 
 def test_an_early_stage_is_never_stricter_than_asked():
@@ -60,9 +60,15 @@ def test_annealing_takes_different_starts_to_the_same_map(digits):
         y = np.random.default_rng(seed).standard_normal((len(digits), 2))
         direct.append(run(LBFGS(), objectives[-1], y)[-1].cost)
         for stage, objective in zip(path, objectives, strict=True):
-            state = run(LBFGS(tol=stage.tol), objective, y)[-1]
+            state = run(LBFGS(tol=stage.tol, degrees=objective.degrees), objective, y)[-1]
             y = state.y
         annealed.append(state.cost)
     assert np.ptp(annealed) < 1e-4 * annealed[0]
     assert max(annealed) <= (1 + 1e-4) * min(direct)
     assert np.ptp(direct) > 1e-3 * annealed[0]
+
+
+@pytest.mark.parametrize("perplexity", [1.5, 4.0, 5.0, 7.0, 30.0])
+def test_a_spectral_start_looks_at_fewer_neighbours_but_never_more_than_asked(perplexity):
+    found = spectral_perplexity(perplexity)
+    assert min(perplexity, 5.0) <= found <= perplexity

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dasksne.optimise.spectral import laplacian_eigenmap
+from dasksne.optimise.spectral import laplacian_eigenmap, spectral_start
 
 
 def eigenmap(S, n_components, **options):
@@ -64,5 +64,28 @@ def test_parts_that_do_not_touch():
 @pytest.mark.parametrize("n", [3, 4])
 def test_fewer_points_than_products(n):
     y = eigenmap(np.ones((n, n)) - np.eye(n), 2)
+    assert y.shape == (n, 2)
+    assert np.all(np.isfinite(y))
+
+
+def test_a_strip_is_laid_out_by_length_and_width():
+    length, width = (
+        axis.ravel() for axis in np.meshgrid(np.linspace(0, 4, 40), np.linspace(0, 1.3, 13))
+    )
+    squares = (length[:, np.newaxis] - length) ** 2 + (width[:, np.newaxis] - width) ** 2
+    S = np.exp(-squares / 0.1)
+    np.fill_diagonal(S, 0.0)
+
+    def correlation(y):
+        return [abs(np.corrcoef(y[:, k], side)[0, 1]) for k, side in enumerate((length, width))]
+
+    degrees = S.sum(axis=1)
+    assert min(correlation(spectral_start(lambda v: S @ v, degrees, 2))) > 0.9
+    assert correlation(laplacian_eigenmap(lambda v: S @ v, degrees, 2))[1] < 0.1
+
+
+@pytest.mark.parametrize("n", [3, 4, 6])
+def test_spectral_start_of_very_few_points(n):
+    y = spectral_start(lambda v: v.sum(axis=0) - v, np.full(n, n - 1.0), 2)
     assert y.shape == (n, 2)
     assert np.all(np.isfinite(y))

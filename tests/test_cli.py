@@ -1,0 +1,415 @@
+"""The command: what it makes, what it prints, and what it says when something is wrong."""
+
+import inspect
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+
+import dasksne
+from dasksne import cli, fit
+from dasksne.options import OPTIONS
+from dasksne.progress import Reporter
+from dasksne.run import Run
+
+QUICK = ("--perplexity", "8", "--annealing", "none", "--max-iter", "12")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, rng):
+    """Work in a folder of its own that holds features.npy."""
+    monkeypatch.chdir(tmp_path)
+    np.save("features.npy", rng.normal(size=(90, 6)))
+    return tmp_path
+
+
+def command(*arguments, code=0):
+    done = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done
+
+
+def values(text):
+    """Return the printed lines of a table by their names."""
+    return dict(re.findall(r"^  (\S.*?)  +(.*)$", text, re.MULTILINE))
+
+
+# ---- embed, resume, info, export, plot
+
+
+def test_embed_does_what_the_estimator_does_and_says_what_it_found():
+    done = command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    model = dasksne.SNE(perplexity=8, annealing=None, max_iter=12).fit(np.load("features.npy"))
+    run = dasksne.open_run("map.zarr")
+    np.testing.assert_array_equal(run.embedding, model.embedding_)
+    found = values(done.stdout)
+    assert found["data"] == "90 points of 6 features"
+    assert found["perplexity"] == "8"
+    nats, per_point = re.match(r"(\S+) nats, (\S+) per point", found["cost C"]).groups()
+    assert float(nats) == pytest.approx(model.kl_divergence_, rel=1e-7)
+    assert float(per_point) == pytest.approx(model.kl_divergence_ / 90, rel=1e-4)
+    evaluations = int(model.history_["evaluations"][-1])
+    assert found["iterations"].startswith(f"12 in 1 stages, {evaluations} evaluations, ")
+    assert found["stopped"] == "max_iter reached"
+    assert "dasksne plot map.zarr map.png" in done.stdout
+    assert "iteration 12" in done.stderr
+
+
+def test_points_that_cannot_reach_the_perplexity_are_counted():
+    np.save("twins.npy", np.repeat(np.eye(3), [20, 2, 2], axis=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = command("embed", "twins.npy", "-o", "map.zarr", *QUICK)
+    assert "\nwarning: 20 of 24 rows cannot reach" in done.stderr
+    assert values(done.stdout)["warning"] == "20 points cannot reach the perplexity"
+
+
+def test_every_kind_of_input_gives_the_same_map():
+    x = np.load("features.npy")
+    np.savez("x.npz", X=x)
+    zarr.create_array("x.zarr", data=x)
+    maps = []
+    for name in ("features.npy", "x.npz", "x.zarr"):
+        command("embed", name, "-o", f"map-{name}.zarr", *QUICK)
+        maps.append(dasksne.open_run(f"map-{name}.zarr").embedding)
+    np.testing.assert_array_equal(maps[1], maps[0])
+    np.testing.assert_array_equal(maps[2], maps[0])
+
+
+def test_digits_are_drawn_and_exported_in_their_colours():
+    done = command("embed", "digits", "-o", "d.zarr", *QUICK, "--plot", "d.png")
+    assert Path("d.png").read_bytes().startswith(b"\x89PNG")
+    assert "d.png" in done.stdout
+    command("export", "d.zarr", "d.csv")
+    header, first, *_ = Path("d.csv").read_text().splitlines()
+    assert header == "sne0,sne1,label"
+    assert first.endswith(",0")
+    command("plot", "d.zarr", "d.svg")
+    assert {f">{k}<" for k in range(10)} <= set(re.findall(r">\d<", _texts("d.svg")))
+
+
+def _texts(path):
+    """Return the comments of an SVG: matplotlib writes each of its texts into one."""
+    return Path(path).read_text().replace("<!-- ", ">").replace(" -->", "<")
+
+
+def test_labels_from_a_file_are_kept_in_the_run():
+    np.save("labels.npy", np.array(["left", "right"] * 45))
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK, "--labels", "labels.npy")
+    assert dasksne.open_run("map.zarr").labels.tolist() == ["left", "right"] * 45
+    command("plot", "map.zarr", "map.svg")
+    assert ">left<" in _texts("map.svg")
+    np.save("others.npy", np.array(["up", "down", "away"] * 30))
+    command("plot", "map.zarr", "map.svg", "--labels", "others.npy")
+    assert ">away<" in _texts("map.svg")
+
+
+def test_info_says_what_a_run_holds():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK, "--save", "Q")
+    found = values(command("info", "map.zarr").stdout)
+    assert found["status"] == "finished"
+    assert found["max_iter"] == "12"
+    assert found["X"].startswith("(90, 6) float64, ")
+    assert found["Q"].startswith("(90, 90) float64, ")
+    stored = sum(file.stat().st_size for file in Path("map.zarr/P/c").rglob("*") if file.is_file())
+    size = float(re.search(r"([\d.]+) kB$", found["P"])[1])
+    assert size == pytest.approx(stored / 1000, rel=0.05)
+
+
+# ---- plan
+
+
+def test_plan_says_what_is_needed_and_leaves_nothing(folder):
+    done = command("plan", "features.npy", "--p-storage", "recompute", "--block-rows", "16")
+    found = values(done.stdout)
+    assert found["data"] == "90 points of 6 features"
+    assert found["row blocks"] == "6 of 16 rows"
+    assert "computed again" in found["P"]
+    assert found["operations"].startswith("8,100 pairs")
+    assert re.match(r"[\d.]+ MB needed, [\d.]+ \w+ may be used", found["memory"])
+    assert re.match(r"[\d.]+ \w+ needed, [\d.]+ \w+ may be used", found["disk"])
+    assert re.match(r"about [\d.]+ m?s ", found["time"])
+    assert [path.name for path in folder.iterdir()] == ["features.npy"]
+
+
+def test_plan_agrees_with_what_embed_does():
+    options = ("--perplexity", "8", "--shards", "3", "--dtype", "float32")
+    found = values(command("plan", "features.npy", *options, "-o", "map.zarr").stdout)
+    command("embed", "features.npy", "-o", "map.zarr", *options, "--max-iter", "1")
+    plan = dasksne.open_run("map.zarr").summary["plan"]
+    assert found["shards"].startswith(f"{plan['shards']}, ")
+    assert found["row blocks"] == f"{plan['n_blocks']} of {plan['block_rows']} rows"
+    assert found["P"].startswith("32.4 kB as float32, between steps in memory")
+    assert found["repulsion"] == plan["repulsion"]
+
+
+# ---- options
+
+
+def test_every_option_of_the_constructor_is_one_of_the_command():
+    constructor = inspect.signature(dasksne.SNE).parameters
+    # Those left out have a form of their own: --output, progress, nothing.
+    assert set(OPTIONS) == set(constructor) - {"store", "verbose", "callbacks"}
+
+
+def test_defaults_are_those_of_the_constructor(monkeypatch):
+    given = _options_of_embed(monkeypatch)
+    defaults = dasksne.SNE().get_params()
+    assert {**given, "store": None, "verbose": 0} == defaults
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        ("--n-components 3", "n_components", 3),
+        ("--sigma 0.5", "sigma", 0.5),
+        ("--annealing none", "annealing", None),
+        ("--annealing 20,10.5", "annealing", [20.0, 10.5]),
+        ("--block-rows 64", "block_rows", 64),
+        ("--shards auto", "shards", "auto"),
+        ("--memory-limit 4GB", "memory_limit", "4GB"),
+        ("--save Q --save distances", "save", ("Q", "distances")),
+        ("--overwrite", "overwrite", True),
+        ("--p-storage recompute", "p_storage", "recompute"),
+    ],
+)
+def test_an_option_reaches_the_estimator(monkeypatch, arguments, name, value):
+    assert _options_of_embed(monkeypatch, *arguments.split())[name] == value
+
+
+def test_storage_options_are_json(monkeypatch):
+    given = _options_of_embed(monkeypatch, "--storage-options", '{"anon": true}')
+    assert given["storage_options"] == {"anon": True}
+
+
+def test_a_start_may_be_a_file(monkeypatch, rng):
+    start = rng.normal(size=(90, 2))
+    np.save("start.npy", start)
+    np.testing.assert_array_equal(
+        _options_of_embed(monkeypatch, "--init", "start.npy")["init"], start
+    )
+
+
+def _options_of_embed(monkeypatch, *arguments):
+    """Return the parameters of the estimator that embed would fit."""
+    seen = {}
+
+    def fit_nothing(model, _data):
+        seen.update(model.get_params())
+        raise ValueError("enough seen")
+
+    monkeypatch.setattr(dasksne.SNE, "fit", fit_nothing)
+    command("embed", "features.npy", "-o", "map.zarr", *arguments, code=2)
+    return seen
+
+
+# ---- an interrupt
+
+
+def test_an_interrupted_run_is_kept_and_goes_on_to_the_same_map(monkeypatch):
+    command("embed", "features.npy", "-o", "whole.zarr", *QUICK)
+    with monkeypatch.context() as context:
+        _interrupt(context, Reporter, "step_done", after=5)
+        done = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+    path = Path("map.zarr").absolute()
+    assert done.stderr.splitlines()[-1] == (
+        f"interrupted: the run is kept; go on with: dasksne resume {path}"
+    )
+    assert values(command("info", "map.zarr").stdout)["status"] == "started"
+    done = command("resume", "map.zarr", "--plot", "map.png")
+    assert values(done.stdout)["iterations"].startswith("12 in 1 stages")
+    assert Path("map.png").exists()
+    np.testing.assert_array_equal(
+        dasksne.open_run("map.zarr").embedding, dasksne.open_run("whole.zarr").embedding
+    )
+
+
+def test_a_run_interrupted_among_the_affinities_is_kept_too(monkeypatch):
+    with monkeypatch.context() as context:
+        _interrupt(context, Reporter, "blocks_done", after=1)
+        done = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+    assert "dasksne resume" in done.stderr
+    assert values(command("resume", "map.zarr").stdout)["status"] == "finished"
+
+
+def test_a_run_interrupted_before_it_has_its_data_leaves_nothing(monkeypatch):
+    with monkeypatch.context() as context:
+        _interrupt(context, Run, "write", after=0)
+        done = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+    assert done.stderr.splitlines()[-1] == "interrupted: no data was stored yet; start anew"
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+
+
+def _interrupt(monkeypatch, owner, name, *, after):
+    whole, calls = getattr(owner, name), []
+
+    def method(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr(owner, name, method)
+
+
+def test_ctrl_c_ends_the_process_with_130():
+    code = "from dasksne.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "embed", "digits", "-o", "d.zarr"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert "affinities" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].endswith(f"dasksne resume {Path('d.zarr').absolute()}")
+
+
+# ---- errors
+
+
+def _labels(n):
+    np.save("labels.npy", np.zeros(n))
+
+
+def _nan():
+    x = np.load("features.npy")
+    x[[3, 7]] = np.nan
+    np.save("nan.npy", x)
+
+
+def _group():
+    zarr.create_group("other.zarr").create_array("data", data=np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("embed none.npy -o m.zarr", "none.npy: No such file"),
+        ("embed features.txt -o m.zarr", "features.txt is no input"),
+        (
+            "embed nan.npy -o m.zarr",
+            "nan.npy: X holds NaN or infinity in 2 of its 90 rows, first in row 3",
+        ),
+        ("embed one.npy -o m.zarr", "one.npy: "),
+        (
+            "embed features.npy -o m.zarr --perplexity 89",
+            "features.npy: --perplexity 89 must be below",
+        ),
+        (
+            "embed features.npy -o m.zarr --sigma 1 --perplexity 9",
+            "--perplexity 9.0 and --sigma 1.0",
+        ),
+        ("embed features.npy -o m.zarr --init best-guess", "--init 'best-guess' is not known"),
+        ("embed features.npy -o m.zarr --annealing 200", "annealing holds the perplexity 200"),
+        ("embed features.npy -o m.zarr --memory-limit 1kB", "1.0 kB may be used; "),
+        ("plan features.npy --memory-limit 1kB", "1.0 kB may be used; "),
+        ("plan features.npy --perplexity 89", "features.npy: --perplexity 89 must be below"),
+        ("embed features.npy -o other.zarr", "other.zarr exists and is not a dasksne run"),
+        ("embed features.npy -o features.npy/m.zarr", "features.npy/m.zarr"),
+        ("embed features.npy -o ftp://host/m.zarr", "ftp://host/m.zarr"),
+        (
+            "embed features.npy -o m.zarr --labels labels.npy",
+            "labels.npy has 80 labels for 90 points",
+        ),
+        ("embed features.npy -o m.zarr --plot map.gif", "map.gif ends in no format"),
+        ("embed features.npy -o m.zarr --plot map.png --n-components 3", "has 3"),
+        ("embed features.npy -o m.zarr --scheduler tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
+        ("resume none.zarr", "none.zarr is not a dasksne run"),
+        ("info other.zarr", "other.zarr is not a dasksne run"),
+        ("export none.zarr map.npy", "none.zarr is not a dasksne run"),
+        ("plot none.zarr map.png", "none.zarr is not a dasksne run"),
+    ],
+)
+def test_a_failure_is_one_line_and_leaves_nothing(folder, arguments, message):
+    _nan()
+    _labels(80)
+    _group()
+    np.save("one.npy", np.zeros((1, 3)))
+    before = sorted(folder.rglob("*"))
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        done = command(*arguments.split(), code=2)
+    assert not done.stdout
+    *progress, last = done.stderr.splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert not [line for line in progress if line.startswith("error")]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_run_that_exists_is_kept_unless_it_is_overwritten():
+    arguments = ("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    command(*arguments)
+    before = dasksne.open_run("map.zarr").summary
+    done = command(*arguments, code=2)
+    assert "dasksne resume" in done.stderr
+    assert "replace it with --overwrite, " in done.stderr
+    assert dasksne.open_run("map.zarr").summary == before
+    command(*arguments, "--overwrite")
+    assert dasksne.open_run("map.zarr").summary["id"] != before["id"]
+
+
+def test_an_unfinished_run_has_no_map_to_export(monkeypatch):
+    with monkeypatch.context() as context:
+        _interrupt(context, Reporter, "step_done", after=1)
+        command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+    for arguments in ("export map.zarr map.npy", "plot map.zarr map.png"):
+        assert "has no embedding" in command(*arguments.split(), code=2).stderr
+    assert not list(Path().glob("map.[np]*"))
+
+
+def test_an_unknown_export_format_is_refused():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    assert ".npy, .npz, .csv" in command("export", "map.zarr", "map.xls", code=2).stderr
+
+
+@pytest.mark.parametrize("option", ["--block-rows many", "--annealing 30,x", "--storage-options {"])
+def test_an_option_that_cannot_be_read_is_named(option):
+    name, value = option.split()
+    done = command("embed", "features.npy", "-o", "m.zarr", name, value, code=2)
+    assert f"Invalid value for '{name}': {value!r} is not" in done.stderr
+
+
+def test_debug_shows_where_an_error_comes_from():
+    with pytest.raises(FileNotFoundError):
+        command("embed", "none.npy", "-o", "m.zarr", "--debug", code=1)
+
+
+# ---- a cluster
+
+
+@pytest.mark.cluster
+def test_a_scheduler_does_the_work(folder, monkeypatch):
+    from distributed import LocalCluster  # noqa: PLC0415 - by this test alone
+
+    seen = []
+    calibrate = fit.start_calibration
+    monkeypatch.setattr(
+        fit,
+        "start_calibration",
+        lambda executor, *rest: seen.append(type(executor).__name__) or calibrate(executor, *rest),
+    )
+    command("embed", "features.npy", "-o", "here.zarr", *QUICK)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        address = cluster.scheduler_address
+        (folder / "scheduler.json").write_text(f'{{"address": "{address}"}}')
+        command("embed", "features.npy", "-o", "a.zarr", *QUICK, "--scheduler", address)
+        file = ("--scheduler-file", "scheduler.json")
+        command("embed", "features.npy", "-o", "b.zarr", *QUICK, *file)
+        assert "on 2 threads" in command("plan", "features.npy", *file).stdout
+    assert seen == ["ThreadExecutor", "ClientExecutor", "ClientExecutor"]
+    maps = [dasksne.open_run(f"{name}.zarr").embedding for name in ("here", "a", "b")]
+    np.testing.assert_array_equal(maps[1], maps[0])
+    np.testing.assert_array_equal(maps[2], maps[0])

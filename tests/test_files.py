@@ -1,0 +1,151 @@
+"""Data and labels that come in, maps that go out."""
+
+import csv
+
+import numpy as np
+import pytest
+import zarr
+
+from dasksne.errors import InvalidInputError
+from dasksne.files import read_input, read_labels, write_map
+from dasksne.labels import keep_labels, kept_labels
+from dasksne.run import Run
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(7, 3))
+
+
+LABELS = np.arange(7) % 2
+
+
+def test_digits_have_labels():
+    found = read_input("digits")
+    assert found.X.shape == (1797, 64)
+    assert found.labels.tolist()[:10] == list(range(10))
+
+
+def test_npy_is_mapped_and_not_read(tmp_path, x):
+    np.save(tmp_path / "x.npy", x)
+    found = read_input(str(tmp_path / "x.npy"))
+    assert isinstance(found.X, np.memmap)
+    np.testing.assert_array_equal(found.X, x)
+    assert found.labels is None
+
+
+@pytest.mark.parametrize("beside", [{}, {"labels": LABELS}, {"other": np.zeros(2)}])
+def test_npz_holds_x(tmp_path, x, beside):
+    np.savez(tmp_path / "x.npz", X=x, **beside)
+    found = read_input(str(tmp_path / "x.npz"))
+    np.testing.assert_array_equal(found.X, x)
+    assert (found.labels is None) == ("labels" not in beside)
+
+
+def test_npz_may_hold_one_array_of_any_name(tmp_path, x):
+    np.savez(tmp_path / "x.npz", points=x)
+    np.testing.assert_array_equal(read_input(str(tmp_path / "x.npz")).X, x)
+
+
+def test_zarr_holds_an_array_or_a_group_with_x(tmp_path, x):
+    zarr.create_array(f"{tmp_path}/array.zarr", data=x)
+    group = zarr.create_group(f"{tmp_path}/group.zarr")
+    group.create_array("X", data=x)
+    group.create_array("labels", data=LABELS)
+    for name in ("array.zarr", "group.zarr", "group.zarr/"):
+        found = read_input(f"{tmp_path}/{name}")
+        assert isinstance(found.X, zarr.Array)
+        np.testing.assert_array_equal(found.X[:], x)
+        assert (found.labels is None) == ("group" not in name)
+
+
+def test_zarr_may_be_at_a_url(x):
+    zarr.create_array("memory://data/x.zarr", data=x)
+    np.testing.assert_array_equal(read_input("memory://data/x.zarr").X[:], x)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "message"),
+    [
+        ("flat.npy", np.zeros(5), r"flat\.npy .*\(5,\).* two dimensions"),
+        ("complex.npy", np.zeros((5, 2), complex), r"complex\.npy .*complex128.* real"),
+        ("text.npy", np.full((5, 2), "a"), r"text\.npy .* real numbers"),
+        ("objects.npy", np.full((5, 2), None), r"objects\.npy .* without Python objects"),
+        ("two.npz", {"a": np.zeros((5, 2)), "b": np.zeros(5)}, r"two\.npz .* a, b.* named X"),
+        ("objects.npz", {"X": np.full((5, 2), None)}, r"objects\.npz .* without Python objects"),
+        ("deep.npz", {"X": np.zeros((5, 2, 2))}, r"deep\.npz .*\(5, 2, 2\)"),
+        (
+            "labels.npz",
+            {"X": np.zeros((5, 2)), "labels": np.zeros((5, 1))},
+            r"labels of .*labels\.npz",
+        ),
+        ("rubbish.npy", b"rubbish", r"rubbish\.npy .* numpy\.save"),
+        ("rubbish.npz", b"rubbish", r"rubbish\.npz .* numpy\.savez"),
+        ("empty.npy", b"", r"empty\.npy .* numpy\.save"),
+        ("empty.npz", b"", r"empty\.npz .* numpy\.savez"),
+        ("x.txt", b"1 2 3", r"x\.txt .* \.npy, \.npz or \.zarr"),
+    ],
+)
+def test_what_is_no_matrix_is_refused_by_name(tmp_path, name, arrays, message):
+    path = tmp_path / name
+    if isinstance(arrays, bytes):
+        path.write_bytes(arrays)
+    elif isinstance(arrays, dict):
+        np.savez(path, **arrays)
+    else:
+        np.save(path, arrays)
+    with pytest.raises(InvalidInputError, match=message):
+        read_input(str(path))
+
+
+def test_a_group_without_x_is_refused_by_what_it_holds(tmp_path, x):
+    zarr.create_group(f"{tmp_path}/g.zarr").create_array("data", data=x)
+    with pytest.raises(InvalidInputError, match=r"g\.zarr .* data; it must hold X"):
+        read_input(f"{tmp_path}/g.zarr")
+
+
+@pytest.mark.parametrize("name", ["none.npy", "none.npz", "none.zarr"])
+def test_what_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=r"none\."):
+        read_input(str(tmp_path / name))
+
+
+def test_labels_are_numbers_or_texts_one_for_each_point(tmp_path):
+    np.save(tmp_path / "l.npy", np.array(["a", "b"]))
+    assert read_labels(str(tmp_path / "l.npy")).tolist() == ["a", "b"]
+    np.save(tmp_path / "l.npy", np.zeros((2, 2)))
+    with pytest.raises(InvalidInputError, match=r"\(2, 2\)"):
+        read_labels(str(tmp_path / "l.npy"))
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS / 3, np.array(list("abcabcd")), None])
+def test_labels_are_kept_in_a_run(tmp_path, labels):
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=False)
+    if labels is not None:
+        keep_labels(run, labels)
+        assert zarr.open_array(f"{tmp_path}/run.zarr/labels").shape == (7,)
+    kept = kept_labels(run)
+    assert (kept is None) == (labels is None)
+    np.testing.assert_array_equal(kept, labels)
+
+
+@pytest.mark.parametrize("labels", [np.array(list("abcabcd")), None])
+def test_a_map_comes_back_from_each_format(tmp_path, x, labels):
+    for suffix in ("npy", "npz", "csv"):
+        write_map(f"{tmp_path}/map.{suffix}", x, labels)
+    np.testing.assert_array_equal(np.load(tmp_path / "map.npy"), x)
+    with np.load(tmp_path / "map.npz") as file:
+        np.testing.assert_array_equal(file["embedding"], x)
+        assert ("labels" in file) == (labels is not None)
+    with (tmp_path / "map.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["sne0", "sne1", "sne2", "label"][: 3 + (labels is not None)]
+    np.testing.assert_array_equal([[float(value) for value in row[:3]] for row in rows[1:]], x)
+    if labels is not None:
+        assert [row[3] for row in rows[1:]] == labels.tolist()
+
+
+def test_an_unknown_format_is_refused(tmp_path, x):
+    with pytest.raises(InvalidInputError, match=r"map\.xls .*\.npy, \.npz, \.csv"):
+        write_map(f"{tmp_path}/map.xls", x, None)

@@ -1,0 +1,199 @@
+from dataclasses import asdict
+from itertools import pairwise
+
+import pytest
+
+from dasksne.errors import InvalidInputError, ResourceError
+from dasksne.plan import (
+    CHUNK_BYTES,
+    OPTIMISER_MAPS,
+    PANEL_BYTES,
+    PROCESS_BYTES,
+    Plan,
+    format_bytes,
+    make_plan,
+)
+
+GB = 10**9
+PLENTY = 2**50
+
+
+def plan(n=10_000, n_features=50, d=2, **changes):
+    given = {
+        "x_bytes": 0,
+        "n_threads": 2,
+        "memory_limit": PLENTY,
+        "disk_found": PLENTY,
+        "keeps_p": False,
+        "keeps_x": False,
+    }
+    return make_plan(n, n_features, d, **{**given, **changes})
+
+
+# Layout
+
+
+@pytest.mark.parametrize("n", [2, 63, 64, 65, 1797, 10_000, 70_000, 1_000_000])
+def test_blocks_and_shards_cover_all_rows_once(n):
+    made = plan(n, p_storage="recompute")
+    for slices, count in ((made.blocks, made.n_blocks), (made.shard_rows, made.shards)):
+        assert slices[0].start == 0
+        assert slices[-1].stop == n
+        assert all(a.stop == b.start for a, b in pairwise(slices))
+        assert len(slices) == count
+    assert {rows.start for rows in made.shard_rows} <= {rows.start for rows in made.blocks}
+    assert made.block_rows % 64 == 0
+
+
+@pytest.mark.parametrize("n", [1797, 10_000, 70_000, 400_000])
+def test_a_panel_stays_small(n):
+    assert plan(n, p_storage="recompute").block_rows * n * 8 <= max(PANEL_BYTES, 64 * n * 8)
+
+
+@pytest.mark.parametrize("n", [64, 10_000, 1_000_000])
+def test_a_chunk_on_disk_stays_small(n):
+    rows, columns = plan(n, p_storage="recompute").pair_chunks
+    assert rows * columns * 8 <= CHUNK_BYTES
+    assert columns >= 1
+
+
+def test_a_layout_may_be_given():
+    made = plan(1000, block_rows=100, shards=4)
+    assert [(rows.start, rows.stop) for rows in made.shard_rows] == [
+        (0, 300),
+        (300, 600),
+        (600, 900),
+        (900, 1000),
+    ]
+    assert plan(1000, block_rows=100, shards=500).shards == 10
+
+
+def test_the_layout_does_not_depend_on_the_machine():
+    small = plan(n_threads=1, memory_limit=2 * GB)
+    large = plan(n_threads=500, memory_limit=PLENTY)
+    assert small.blocks == large.blocks
+    assert small.shard_rows == large.shard_rows
+
+
+# Bytes
+
+
+def test_bytes_of_a_plan_in_memory():
+    made = plan(10_000, x_bytes=4_000_000, p_storage="memory")
+    panel = made.block_rows * 10_000 * 8
+    assert made.p_bytes == 10_000**2 * 8
+    assert made.memory_bytes == (
+        PROCESS_BYTES + 4_000_000 + 2 * 2 * panel + OPTIMISER_MAPS * 8 * 20_000 + made.p_bytes
+    )
+    assert made.disk_bytes == 0
+
+
+def test_bytes_of_a_plan_on_disk():
+    kept = {"keeps_p": True, "keeps_x": True, "saves": ("distances", "Q")}
+    made = plan(10_000, p_storage="zarr", **kept)
+    panel = made.block_rows * 10_000 * (8 + 8)
+    assert made.memory_bytes == PROCESS_BYTES + 2 * 2 * panel + OPTIMISER_MAPS * 8 * 20_000
+    x, p, s, saves = 8 * 10_000 * 50, made.p_bytes, made.p_bytes, 2 * made.p_bytes
+    assert made.disk_bytes == x + p + s + saves
+
+
+def test_more_of_anything_needs_more():
+    least = plan(n_threads=1, p_storage="zarr")
+    assert plan(n_threads=8, p_storage="zarr").memory_bytes > least.memory_bytes
+    assert plan(x_bytes=GB, p_storage="zarr").memory_bytes > least.memory_bytes + GB
+    assert plan(keeps_p=True, p_storage="zarr").disk_bytes == least.disk_bytes + least.p_bytes
+
+
+def test_single_precision_halves_p():
+    assert plan(dtype="float32").p_bytes == plan().p_bytes // 2
+    assert plan(dtype="float32").memory_bytes < plan().memory_bytes - plan().p_bytes // 3
+
+
+# Choices
+
+
+def test_p_goes_where_it_fits():
+    needed = plan(p_storage="memory")
+    held = needed.memory_bytes - needed.p_bytes
+    for memory, disk, choice in (
+        (needed.memory_bytes, 0, "memory"),
+        (needed.memory_bytes - 1, needed.p_bytes, "zarr"),
+        (held, needed.p_bytes, "zarr"),
+        (held, needed.p_bytes - 1, "recompute"),
+    ):
+        assert plan(memory_limit=memory, disk_found=disk).p_storage == choice
+
+
+def test_what_is_asked_for_is_not_overruled():
+    for asked in ("memory", "zarr", "recompute"):
+        assert plan(p_storage=asked).p_storage == asked
+    with pytest.raises(InvalidInputError, match="'auto', 'memory', 'zarr' or 'recompute'"):
+        plan(p_storage="disk")
+
+
+@pytest.mark.parametrize(
+    ("asked", "d", "choice"),
+    [
+        ("auto", 2, "fourier"),
+        ("auto", 3, "fourier"),
+        ("auto", 4, "direct"),
+        ("direct", 2, "direct"),
+        ("fourier", 1, "fourier"),
+    ],
+)
+def test_repulsion(asked, d, choice):
+    assert plan(d=d, repulsion=asked).repulsion == choice
+
+
+def test_fourier_sums_have_three_dimensions_at_most():
+    with pytest.raises(InvalidInputError, match=r"n_components=4.*'direct' or 'auto'"):
+        plan(d=4, repulsion="fourier")
+
+
+# Refusals
+
+
+def test_too_little_memory_says_what_would_fit():
+    needed = plan(p_storage="memory")
+    rest = format_bytes(needed.memory_bytes - needed.p_bytes)
+    with pytest.raises(ResourceError) as caught:
+        plan(p_storage="memory", memory_limit=500_000_000)
+    text = str(caught.value)
+    assert format_bytes(needed.memory_bytes) in text
+    assert "500.0 MB may be used" in text
+    assert f"p_storage='zarr' or p_storage='recompute' needs {rest}" in text
+
+
+def test_too_little_memory_for_anything_says_so():
+    with pytest.raises(ResourceError, match=r"10,000 points.*1\.0 kB may be used.*block_rows"):
+        plan(memory_limit=1000)
+
+
+def test_too_little_disk_says_what_would_fit():
+    with pytest.raises(ResourceError, match=r"1\.6 GB on disk and 900\.0 MB are free.*recompute"):
+        plan(p_storage="zarr", keeps_p=True, disk_found=900_000_000)
+
+
+def test_a_refusal_is_a_memory_error():
+    with pytest.raises(MemoryError):
+        plan(memory_limit=1)
+
+
+def test_a_plan_survives_json():
+    made = plan()
+    assert Plan(**asdict(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_999, "1000.0 kB"),
+        (8 * 10**13, "80.0 TB"),
+        (8 * 10**18, "8000.0 PB"),
+    ],
+)
+def test_bytes_for_people(n, text):
+    assert format_bytes(n) == text

@@ -1,0 +1,254 @@
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from fsspec.implementations.memory import MemoryFileSystem
+from zarr.core.attributes import Attributes
+
+import dasksne
+from dasksne.errors import StoreError
+from dasksne.kernels.calibration import calibrate
+from dasksne.run import CALIBRATION, Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=False)
+    run.update(id="first")
+    return run
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An object store: what a URL needs and a folder does not have."""
+
+    class Bucket(MemoryFileSystem):
+        protocol = "s3"
+        store = {}  # noqa: RUF012 - as the class above
+        pseudo_dirs = [""]  # noqa: RUF012
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return MemoryFileSystem._strip_protocol(path.removeprefix("s3:/"))
+
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", Bucket)
+    return Bucket
+
+
+def chunk_files(path):
+    return [file for file in Path(path).rglob("c/**/*") if file.is_file()]
+
+
+# Where it is
+
+
+def test_a_path_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Run.locate("run.zarr").path == tmp_path / "run.zarr"
+    assert Run.locate(f"file://{tmp_path}/run.zarr") == Run.locate("run.zarr")
+
+
+def test_a_home_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run.locate("~/run.zarr").path == tmp_path / "run.zarr"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host/run.zarr", "github://a:b@/run", "simplecache::s3://bucket/run"]
+)
+def test_protocols_that_could_be_anything_are_refused(url):
+    with pytest.raises(StoreError, match="one of the protocols file, s3"):
+        Run.locate(url)
+
+
+def test_a_handle_is_picklable(tmp_path):
+    run = Run.locate("s3://bucket/run.zarr", {"anon": True})
+    assert pickle.loads(pickle.dumps(run)) == run  # noqa: S301
+    assert run.path is None
+
+
+# What is there
+
+
+def test_a_run_is_not_replaced_unasked(run):
+    with pytest.raises(StoreError, match=r"holds a run already.*resume.*overwrite"):
+        run.create(overwrite=False)
+    run.create_array("X", (3, 2), (3, 2))
+    run.create(overwrite=True)
+    assert not run.has("X")
+
+
+def test_an_empty_folder_may_become_a_run(tmp_path):
+    Run.locate(tmp_path).create(overwrite=False)
+
+
+def a_file(path):
+    path.write_text("mine")
+
+
+def a_folder(path):
+    path.mkdir()
+    (path / "mine").write_text("mine")
+
+
+def an_array(path):
+    zarr.save_array(str(path), np.zeros(3))
+
+
+def a_group(path):
+    zarr.open_group(str(path), mode="w")
+
+
+def an_old_group(path):
+    zarr.open_group(str(path), mode="w", zarr_format=2)
+
+
+def nonsense(path):
+    path.mkdir()
+    (path / "zarr.json").write_text("{nonsense")
+
+
+@pytest.mark.parametrize("make", [a_file, a_folder, an_array, a_group, an_old_group, nonsense])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_something_else_is_left_alone(tmp_path, make, overwrite):
+    path = tmp_path / "something"
+    make(path)
+    before = sorted((file, file.is_file() and file.read_bytes()) for file in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match="exists and is not a dasksne run"):
+        Run.locate(path).create(overwrite=overwrite)
+    with pytest.raises(StoreError, match="is not a dasksne run"):
+        Run.locate(path).require()
+    after = sorted((file, file.is_file() and file.read_bytes()) for file in tmp_path.rglob("*"))
+    assert after == before
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Run.locate(tmp_path / "file" / "run.zarr").create(overwrite=False)
+
+
+def test_a_run_of_another_format_is_not_read(run):
+    run.require()
+    run.update(format=99)
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 1"):
+        run.require()
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(StoreError, match="is not a dasksne run"):
+        Run.locate(tmp_path / "run.zarr").require()
+
+
+def test_deleting_what_is_not_there_is_nothing(run):
+    run.delete("X")
+    run.create_array("X", (3,), (3,))
+    run.delete("X")
+    assert not run.has("X")
+    run.delete()
+    run.delete()
+    assert not run.path.exists()
+
+
+def test_deletion_leaves_nothing_beside_the_run(run, tmp_path):
+    run.create_array("X", (3,), (3,))
+    run.delete("X")
+    run.delete()
+    assert list(tmp_path.iterdir()) == []
+
+
+# What it holds
+
+
+def test_attributes_change_together(run, monkeypatch):
+    writes = []
+    replace = Attributes.__setitem__
+    monkeypatch.setattr(
+        Attributes,
+        "__setitem__",
+        lambda self, key, value: (writes.append(key), replace(self, key, value))[1],
+    )
+    run.update(status="started", exponent=3)
+    assert writes == ["dasksne"]
+    assert run.state == {"format": 1, "status": "started", "id": "first", "exponent": 3}
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("byte", [0, 100, -1])
+def test_no_flipped_bit_passes_for_data(run, compress, byte, rng):
+    run.create_array("X", (40, 3), (40, 3), compress=compress)
+    run.write("X", slice(0, 40), rng.normal(size=(40, 3)))
+    (file,) = chunk_files(run.path)
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1
+    file.write_bytes(content)
+    with pytest.raises((ValueError, RuntimeError)):
+        run.read("X")
+
+
+def test_a_missing_chunk_is_not_zero(run):
+    run.create_array("X", (40, 3), (10, 3))
+    run.write("X", slice(10, 20), np.zeros((10, 3)))
+    assert len(chunk_files(run.path)) == 1, "a chunk of zeros is written like any other"
+    found = run.read("X")
+    np.testing.assert_array_equal(found[10:20], 0.0)
+    assert np.isnan(np.delete(found, np.s_[10:20], axis=0)).all()
+
+
+def test_a_block_is_finished_when_its_last_array_is_there(run, rng):
+    distances = rng.random((30, 30))
+    blocks = [slice(0, 16), slice(16, 30)]
+    run.create_calibration(30, 16)
+    assert run.finished_blocks(blocks, 0) == {}
+    found = calibrate(distances[16:], 16, 5.0)
+    for name in CALIBRATION[:-1]:  # all but the last that is written
+        run.write(name, blocks[0], np.ones(16))
+    run.finish_block(blocks[1], found, 0)
+    (kept,) = run.finished_blocks(blocks, 0).items()
+    assert kept[0] == 16
+    for values, expected in zip(kept[1], found, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("exponent", [0, 490, -490])
+def test_precision_is_kept_in_units_of_the_data(run, rng, exponent):
+    """The block's own numbers belong to data divided by 2**exponent, and come back as such."""
+    run.create_calibration(20, 20)
+    found = calibrate(rng.random((20, 20)), 0, 5.0)
+    run.finish_block(slice(0, 20), found, exponent)
+    np.testing.assert_array_equal(
+        run.read("precision"), np.ldexp(found.precision, -2 * exponent)
+    )
+    kept = run.finished_blocks([slice(0, 20)], exponent)[0]
+    for field, expected in zip(kept, found, strict=True):
+        np.testing.assert_array_equal(field, expected)
+
+
+# In a bucket
+
+
+def test_a_bucket_holds_a_run(bucket, rng):
+    X = rng.normal(size=(40, 3))
+    model = dasksne.SNE(perplexity=5, max_iter=5, store="s3://bucket/run.zarr", save=("Q",))
+    Y = model.fit_transform(X)
+    run = dasksne.open_run("s3://bucket/run.zarr")
+    np.testing.assert_array_equal(run.embedding, Y)
+    np.testing.assert_array_equal(run.X.compute(scheduler="sync"), X)
+    np.testing.assert_array_equal(dasksne.resume("s3://bucket/run.zarr").embedding_, Y)
+    with pytest.raises(StoreError, match="holds a run already"):
+        model.fit(X)
+    model.set_params(overwrite=True, save=()).fit(X)
+    assert not run.run.has("Q")
+    assert any(bucket.store)
+
+
+def test_something_else_in_a_bucket_is_left_alone(bucket):
+    zarr.open_array("s3://bucket/mine", mode="w", shape=(3,), chunks=(3,), dtype="f8")
+    before = dict(bucket.store)
+    with pytest.raises(StoreError, match="exists and is not a dasksne run"):
+        Run.locate("s3://bucket/mine").create(overwrite=True)
+    assert bucket.store == before

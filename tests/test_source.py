@@ -1,0 +1,177 @@
+import pickle
+
+import numpy as np
+import pytest
+import reference
+
+from dasksne.run import Run
+from dasksne.source import (
+    CHUNK_BYTES,
+    TILE_COLUMNS,
+    TILE_ROWS,
+    ArrayRows,
+    Features,
+    Precomputed,
+    inspect,
+    row_chunks,
+    row_panels,
+)
+from dasksne.staging import store_rows
+
+LONG = CHUNK_BYTES // (8 * 600)
+"""Features of which a chunk holds 600 rows: neither a tile nor a divisor of one."""
+
+
+def stored(tmp_path, X, metric="euclidean", name="run.zarr"):
+    run = Run.locate(tmp_path / name)
+    run.create(overwrite=True)
+    run.update(id=name)
+    return store_rows(X, run, metric)
+
+
+def from_tiles(source, rows):
+    """Put the tiles of some rows together, forth and back."""
+    tiles = [(tile.columns, tile.distances.copy(), tile.distances_back.copy())
+             for tile in source.tiles(rows)]
+    starts = [columns.start for columns, _, _ in tiles]
+    assert starts == list(range(0, source.n_points, TILE_COLUMNS))
+    return (np.hstack([tile[1] for tile in tiles]), np.hstack([tile[2] for tile in tiles]))
+
+
+# Euclidean
+
+
+def test_distances_of_a_panel(rng):
+    X = rng.normal(size=(60, 5))
+    expected = reference.squared_distances(X)
+    found = Features(ArrayRows(X)).panel(slice(7, 31))
+    np.testing.assert_allclose(found, expected[7:31], rtol=1e-13)
+
+
+@pytest.mark.parametrize("n_features", [3, LONG])
+def test_tiles_are_as_wide_as_tiles_and_have_the_bits_of_the_panel(n_features):
+    n = 2 * TILE_COLUMNS + 200
+    X = np.zeros((n, n_features))
+    X[:, :3] = np.random.default_rng(1).normal(size=(n, 3))
+    source, rows = Features(ArrayRows(X)), slice(1000, 1040)
+    forth, back = from_tiles(source, rows)
+    np.testing.assert_array_equal(forth, source.panel(rows))
+    np.testing.assert_array_equal(back, forth)
+
+
+def test_scaled_data_has_scaled_distances(rng):
+    X = rng.normal(size=(30, 4))
+    rows = slice(0, 30)
+    np.testing.assert_array_equal(
+        Features(ArrayRows(np.ldexp(X, 490)), 490).panel(rows), Features(ArrayRows(X)).panel(rows)
+    )
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, np.int8, np.uint64, np.bool_, ">f8"]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_stored_rows_are_those_of_the_array(tmp_path, rng, dtype, order):
+    X = np.asarray(np.abs(50 * rng.normal(size=(50, 4))), dtype=dtype, order=order)
+    kept = stored(tmp_path, X)
+    assert kept.shape == X.shape
+    for rows in (slice(0, 50), slice(11, 12), slice(30, 50)):
+        for held in (ArrayRows(X), pickle.loads(pickle.dumps(kept))):  # noqa: S301
+            found = held.read(rows)
+            assert found.dtype == np.float64
+            assert found.flags.c_contiguous
+            np.testing.assert_array_equal(found, X[rows].astype(np.float64))
+            np.testing.assert_array_equal(held.block(rows, slice(1, 3)), X[rows, 1:3])
+
+
+def test_rows_that_are_cached_cannot_be_changed(tmp_path, rng):
+    kept = stored(tmp_path, rng.normal(size=(20, 3)))
+    with pytest.raises(ValueError, match="read-only"):
+        kept.read(slice(0, 20))[0] = 1.0
+
+
+def test_the_cache_knows_when_data_was_replaced(tmp_path):
+    first = stored(tmp_path, np.zeros((20, 3)))
+    assert first.read(slice(0, 20)).max() == 0.0
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=True)
+    run.update(id="another")
+    assert store_rows(np.ones((20, 3)), run, "euclidean").read(slice(0, 20)).max() == 1.0
+
+
+# Precomputed
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_precomputed_distances_are_squared_both_ways(tmp_path, rng, keep):
+    X = rng.random((1500, 1500))
+    np.fill_diagonal(X, 0.0)
+    rows = slice(1010, 1030)
+    source = Precomputed(stored(tmp_path, X, "precomputed") if keep else ArrayRows(X))
+    forth, back = from_tiles(source, rows)
+    np.testing.assert_array_equal(forth, X[rows] ** 2)
+    np.testing.assert_array_equal(back, X[:, rows].T ** 2)
+    np.testing.assert_array_equal(source.panel(rows), forth)
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("n_points", [1, 63, 64, 1025, 100_000])
+@pytest.mark.parametrize("n_features", [1, 50, 513, 5_000, 1_000_000])
+def test_chunks_cover_all_rows_once(n_points, n_features):
+    chunks = row_chunks(n_points, n_features)
+    assert [c for chunk in chunks[:2000] for c in (chunk.start, chunk.stop)][0::2] == [
+        0,
+        *(chunk.stop for chunk in chunks[:2000][:-1]),
+    ]
+    assert chunks[-1].stop == n_points
+    height = chunks[0].stop
+    assert height == n_points or height % TILE_ROWS == 0
+    assert 8 * height * n_features <= max(CHUNK_BYTES, 8 * TILE_ROWS * n_features, 8 * n_features
+                                          * TILE_COLUMNS if n_features * 8192 <= CHUNK_BYTES else 0)
+
+
+def test_panels_cover_a_block():
+    assert row_panels(slice(64, 200)) == [slice(64, 128), slice(128, 192), slice(192, 200)]
+
+
+# What is looked for
+
+
+def test_bad_rows_are_counted_from_the_first_row(rng):
+    X = rng.normal(size=(40, 3))
+    X[25, 1], X[31, 0], X[31, 2] = np.nan, np.inf, -np.inf
+    found = inspect(slice(20, 40), ArrayRows(X), "euclidean")
+    assert (found.n_rows, found.n_bad, found.first_bad) == (20, 2, 25)
+    assert found.largest == np.abs(np.delete(X[20:], [5, 11], axis=0)).max()
+    assert inspect(slice(0, 20), ArrayRows(X), "euclidean").n_bad == 0
+
+
+def test_the_mean_does_not_overflow():
+    X = np.full((10, 2), 1.5e308)
+    np.testing.assert_allclose(inspect(slice(0, 10), ArrayRows(X), "euclidean").mean, X[0])
+
+
+def test_the_digest_follows_the_values(rng):
+    X = rng.normal(size=(20, 3))
+    one = inspect(slice(0, 20), ArrayRows(X), "euclidean").digest
+    assert inspect(slice(0, 20), ArrayRows(X.copy()), "euclidean").digest == one
+    X[19, 2] = np.nextafter(X[19, 2], 9.0)
+    assert inspect(slice(0, 20), ArrayRows(X), "euclidean").digest != one
+
+
+def test_a_negative_distance_is_named():
+    X = np.zeros((4, 4))
+    X[3, 1] = -2.0
+    found = inspect(slice(2, 4), ArrayRows(X), "precomputed")
+    assert "negative: X[3, 1] = -2" in found.complaint
+
+
+def test_a_distance_to_itself_is_named():
+    X = np.ones((4, 4))
+    np.fill_diagonal(X, 0.0)
+    X[3, 3] = 0.5
+    assert inspect(slice(0, 2), ArrayRows(X), "precomputed").complaint is None
+    found = inspect(slice(2, 4), ArrayRows(X), "precomputed")
+    assert "zero: X[3, 3] = 0.5" in found.complaint

@@ -1,0 +1,64 @@
+"""What is said of dropped tails, against the literal gradients of both P."""
+
+import numpy as np
+import pytest
+import reference
+from sklearn.datasets import load_digits
+
+import dasksne
+from dasksne.affinities import Width
+from dasksne.executor import current_executor
+from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.source import ArrayRows, Features
+from dasksne.tails import error_bounds, gradient_errors, whole_rows
+
+
+def gradients(distances, found, y):
+    P = np.empty_like(distances)
+    conditional_probabilities(distances, 0, found, P)
+    return reference.vectorised_evaluation(P, y)[1]
+
+
+@pytest.mark.parametrize("tail_mass", [1e-6, 1e-3, 0.1])
+@pytest.mark.parametrize("scale", [0.1, 2.0, 50.0])
+def test_bound_holds_at_every_point_and_is_not_vacuous(rng, tail_mass, scale):
+    X = load_digits().data[:600]
+    y = scale * rng.normal(size=(600, 2))
+    source = Features(ArrayRows(X))
+    distances = source.panel(slice(0, 600))
+    cut = Width(15.0, None, tail_mass).calibrate(distances, 0)
+    difference = gradients(distances, cut, y) - gradients(distances, whole_rows(cut), y)
+    true = np.sqrt(np.sum(difference**2, axis=1))
+    with current_executor() as executor:
+        bounds = error_bounds(executor, source, cut, y, [slice(0, 200), slice(200, 600)])
+        errors = gradient_errors(executor, source, cut, y)
+    assert np.all(true <= bounds)
+    assert bounds.max() <= 30.0 * true.max()
+    np.testing.assert_allclose(errors, true, rtol=1e-6, atol=1e-13 * scale)
+
+
+def test_a_run_says_what_it_dropped(tmp_path):
+    X = load_digits().data[:400]
+    options = {"perplexity": 10, "random_state": 0, "annealing": None, "max_iter": 5}
+    model = dasksne.SNE(**options, tail_mass=1e-3, store=tmp_path / "run.zarr").fit(X)
+    P = dasksne.open_run(tmp_path / "run.zarr").P.compute()
+    tails = model.report_["tails"]
+    assert tails["kept_share"] == pytest.approx(np.count_nonzero(P) / (400 * 399), rel=1e-12)
+    assert tails["perplexity_left"] == pytest.approx(
+        np.mean(np.exp(reference.row_entropies(P))), rel=1e-10
+    )
+    assert 0.0 < tails["mean_dropped"] <= tails["largest_dropped"] <= 1e-3
+    assert 0.0 < tails["largest_error"] <= tails["largest_bound"]
+    np.testing.assert_allclose(P.sum(axis=1), 1.0, rtol=1e-12)
+    cost, _ = reference.vectorised_evaluation(P, model.embedding_)
+    assert model.kl_divergence_ == pytest.approx(cost, rel=1e-10)
+    assert dasksne.resume(tmp_path / "run.zarr").report_["tails"] == tails
+
+
+@pytest.mark.parametrize("p_storage", ["memory", "zarr", "recompute"])
+def test_storage_changes_nothing(p_storage):
+    X = load_digits().data[:500]
+    options = {"perplexity": 10, "random_state": 0, "annealing": None, "max_iter": 10}
+    expected = dasksne.SNE(**options, tail_mass=1e-4, block_rows=64).fit(X)
+    model = dasksne.SNE(**options, tail_mass=1e-4, p_storage=p_storage).fit(X)
+    np.testing.assert_allclose(model.embedding_, expected.embedding_, rtol=1e-9, atol=1e-11)

@@ -23,6 +23,8 @@ def plan_lines(plan: Plan, time: Estimate) -> list[Line]:
     """Say what a run would need."""
     n = plan.n_points
     p = f"{format_bytes(plan.p_bytes)} as {plan.dtype}, between steps in {_STORAGE[plan.p_storage]}"
+    if plan.kept_share < 1.0:
+        p = f"about {plan.kept_share:.2%} of its entries, {p}"
     if plan.keeps_p:
         p += ", written to the run"
     seconds = (
@@ -77,7 +79,21 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     ]
     if state["unreached"]:
         lines.append(("warning", f"{state['unreached']:,} points cannot reach the perplexity"))
+    if state["tails"] is not None:
+        lines += _tail_lines(state["tails"])
     return lines
+
+
+def _tail_lines(tails: dict[str, Any]) -> list[Line]:
+    dropped = f"{tails['largest_dropped']:.3g} of a row dropped at most"
+    mean = f"{tails['mean_dropped']:.3g} on average"
+    bound = f"at most {tails['largest_bound']:.3g} for any point"
+    error = f"{tails['largest_error']:.3g} found at {tails['sampled_points']:,} points"
+    return [
+        ("P kept", f"{tails['kept_share']:.2%} of its entries; {dropped}, {mean}"),
+        ("perplexity left", f"{tails['perplexity_left']:.4g}"),
+        ("gradient error", f"{bound}, {error}"),
+    ]
 
 
 def _width(parameters: dict[str, Any]) -> Line:

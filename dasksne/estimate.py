@@ -31,6 +31,8 @@ MAP_SPREAD = 5.0
 """Standard deviation of that map; those of finished maps are between 2 and 10."""
 SAMPLE_PERPLEXITY = 30.0
 RTOL = 1e-8
+SPARSE_COST = 8.0
+"""Of an entry of P where tails are dropped, in dense entries: it is in two rows of S, scattered."""
 EARLY_EVALUATIONS = 12
 """Of a stage that is only a start for the next one, as measured on data sets of many kinds."""
 LAST_EVALUATIONS = 100
@@ -78,7 +80,11 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     n = min(plan.n_points, SAMPLE_POINTS, max(64, SAMPLE_VALUES // plan.n_features))
     _time_pairs(plan, 64)  # compiles
     pairs = (plan.n_points / n) ** 2
-    times = _Times(*(pairs * seconds for seconds in _time_pairs(plan, n)))
+    sample = _time_pairs(plan, n)
+    if plan.p_storage != "recompute":
+        kept = min(1.0, SPARSE_COST * plan.kept_share)
+        sample = sample._replace(attraction=kept * sample.attraction)
+    times = _Times(*(pairs * seconds for seconds in sample))
     repulsion = _time_repulsion(plan)
     n_stages = _count_stages(plan, model)
     return Estimate(

@@ -113,8 +113,8 @@ class Source(Protocol):
         """N."""
         ...
 
-    def panel(self, rows: slice) -> FloatArray:
-        """Return the squared distances from rows to all points, shape (r, N), a new array."""
+    def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
+        """Return the squared distances from rows to all points, shape (r, N), in out if given."""
         ...
 
     def tiles(self, rows: slice) -> Iterator[Tile]:
@@ -143,10 +143,11 @@ class Features:
         values = self.x.read(rows)
         return np.ldexp(values, -self.exponent) if self.exponent else values
 
-    def panel(self, rows: slice) -> FloatArray:
+    def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
         """Return the squared distances from rows to all points."""
         x_rows = self.read(rows)
-        out = np.empty((len(x_rows), self.n_points))
+        if out is None:
+            out = np.empty((len(x_rows), self.n_points))
         for chunk in row_chunks(*self.x.shape):
             squared_distances(x_rows, self.read(chunk), out, chunk.start)
         return out
@@ -185,9 +186,13 @@ class Precomputed:
         """N."""
         return self.x.shape[0]
 
-    def panel(self, rows: slice) -> FloatArray:
+    def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
         """Return the squared distances from rows to all points."""
-        return self._block(rows, slice(0, self.n_points))
+        found = self._block(rows, slice(0, self.n_points))
+        if out is None:
+            return found
+        out[...] = found
+        return out
 
     def tiles(self, rows: slice) -> Iterator[Tile]:
         """Yield tiles over all columns."""

@@ -1,8 +1,8 @@
 """A Dask array that is larger than the memory it is allowed: what does not fit goes to Zarr.
 
-    python examples/large_array.py [ROWS [FOLDER]]
+    python examples/large_array.py [ROWS [FEATURES [FOLDER]]]
 
-No block of X is made twice, and X is never whole in memory: it streams into the run, and so does P.
+X streams into the run, a block at a time, and is never whole in memory; nor is P.
 """
 
 import sys
@@ -15,31 +15,34 @@ import numpy as np
 import dasksne
 from dasksne.plan import format_bytes
 
-FEATURES = 2_000
+CLUSTERS = 5
 
 
-def clusters(n_rows: int) -> da.Array:
-    """Return five clusters of points, made a block at a time when they are asked for."""
-    rng = da.random.default_rng(0)
-    noise = rng.normal(size=(n_rows, FEATURES), chunks=(1_000, FEATURES))
-    centres = da.from_array(np.random.default_rng(1).normal(size=(5, FEATURES)), chunks=-1)
-    return noise + centres[da.arange(n_rows, chunks=1_000) % 5]
+def clusters(n_rows: int, n_features: int) -> da.Array:
+    """Return clusters of points, made a block at a time when they are asked for."""
+    centres = np.random.default_rng(1).normal(size=(CLUSTERS, n_features))
+    noise = da.random.default_rng(0).normal(size=(n_rows, n_features), chunks=(500, n_features))
+    which = da.arange(n_rows, chunks=500) % CLUSTERS
+    return noise + which.map_blocks(
+        lambda block: centres[block], dtype=float, new_axis=1, chunks=(which.chunks[0], n_features)
+    )
 
 
-def main(n_rows: int = 12_000, folder: Path = Path()) -> None:
+def main(n_rows: int = 6_000, n_features: int = 8_000, folder: Path = Path()) -> None:
     """Write large.zarr to a folder."""
-    X = clusters(n_rows)
-    limit = X.nbytes  # half of this would do for the blocks under way
+    X = clusters(n_rows, n_features)
+    limit = X.nbytes * 9 // 10
     model = dasksne.SNE(
-        store=folder / "large.zarr", overwrite=True, memory_limit=limit, p_storage="zarr", verbose=1
+        store=folder / "large.zarr", overwrite=True, memory_limit=limit, annealing=None, verbose=1
     )
     plan = model.plan(X)
     print(f"X takes {format_bytes(X.nbytes)}, P {format_bytes(plan.p_bytes)}")
     print(f"allowed: {format_bytes(limit)}, needed: {format_bytes(plan.memory_bytes)}")
-    Y = model.fit_transform(X)
-    print(f"{Y!r}, C = {model.kl_divergence_:.2f} nats")
+    model.fit(X)
+    print(f"C = {model.kl_divergence_:.2f} nats, P between steps in {plan.p_storage}")
 
 
 if __name__ == "__main__":
+    kinds = (int, int, Path)
     with dask.config.set(num_workers=2):
-        main(*(kind(text) for kind, text in zip((int, Path), sys.argv[1:], strict=False)))
+        main(*(kind(text) for kind, text in zip(kinds, sys.argv[1:], strict=False)))

@@ -60,14 +60,14 @@ def joint_entries(
 
     Rows are numbered from the tile's first, columns from the first point; as `joint_probabilities`.
     """
+    size = distances.size
+    row, column = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
+    value = np.empty(size)
     parameters = _of(found, rows, columns)
-    n_kept = _count_kept(distances, distances_back, parameters[2], parameters[5])
-    row, column = np.empty(n_kept, dtype=np.int32), np.empty(n_kept, dtype=np.int32)
-    value = np.empty(n_kept)
     n = _entries(
         distances, distances_back, rows.start, columns.start, *parameters, row, column, value
     )
-    return row[:n], column[:n], value[:n]
+    return row[:n].copy(), column[:n].copy(), value[:n].copy()
 
 
 def _of(found: Calibration, rows: slice, columns: slice) -> tuple[FloatArray, ...]:
@@ -100,16 +100,6 @@ def _joint(  # type: ignore[no-untyped-def]
         own = first_row + i - first_column
         if 0 <= own < distances.shape[1]:
             out[i, own] = 0.0
-
-
-@strict
-def _count_kept(distances, back, cut_i, cut_j):  # type: ignore[no-untyped-def]
-    """Count the entries that are kept, and those of points with themselves."""
-    count = 0
-    for i in range(distances.shape[0]):
-        for j in range(distances.shape[1]):
-            count += 1 if (distances[i, j] <= cut_i[i]) | (back[i, j] <= cut_j[j]) else 0
-    return count
 
 
 @strict

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.compiled import exp_nonpositive, strict, summation
+from dasksne.kernels.compiled import SMALLEST_EXPONENT, exp_nonpositive, strict, summation
 from dasksne.types import FloatArray
 
 BINS_PER_NAT = 8
@@ -39,26 +39,17 @@ def truncate(
 def _truncate(  # type: ignore[no-untyped-def]
     distances, first_row, tail_mass, precision, log_normaliser, entropy, cutoff, dropped, kept
 ):
-    n = distances.shape[1]
-    x = np.empty(n)
-    p = np.empty(n)
+    x = np.empty(distances.shape[1])
+    p = np.empty(distances.shape[1])
     for i in range(distances.shape[0]):
         d = distances[i]
         _weights(d, precision[i], log_normaliser[i], x, p)
         x[first_row + i] = np.inf
         p[first_row + i] = 0.0
         cutoff[i] = _cutoff(d, x, _smallest_kept(x, p, tail_mass))
-        count, mass, moment, lost = 0.0, 0.0, 0.0, 0.0
-        for j in range(n):
-            if j == first_row + i:
-                continue
-            if d[j] <= cutoff[i]:
-                count += 1.0
-                mass += p[j]
-                moment += p[j] * x[j]
-            else:
-                lost += p[j]
-        kept[i] = count
+        count, mass, moment, lost = _sums(d, x, p, cutoff[i])
+        # The point itself is nearer than the cutoff, and no entry.
+        kept[i] = count - 1.0
         dropped[i] = lost
         log_normaliser[i] += math.log(mass)
         entropy[i] = moment / mass + math.log(mass)
@@ -86,9 +77,16 @@ def _smallest_kept(x, p, tail_mass):  # type: ignore[no-untyped-def]
     while last > 0 and tail + mass[last] <= tail_mass:
         tail += mass[last]
         last -= 1
-    inside = np.array([x[j] for j in range(x.size) if _bin(x[j]) == last and p[j] > 0.0])
-    inside.sort()
-    for k in range(inside.size - 1, 0, -1):
+    low = last / BINS_PER_NAT if last > 0 else -np.inf
+    high = (last + 1) / BINS_PER_NAT if last < N_BINS - 1 else -SMALLEST_EXPONENT
+    inside = np.empty(x.size)
+    n = 0
+    for j in range(x.size):
+        if low <= x[j] < high:
+            inside[n] = x[j]
+            n += 1
+    inside = np.sort(inside[:n])
+    for k in range(n - 1, 0, -1):
         tail += exp_nonpositive(-inside[k])
         if tail > tail_mass:
             return inside[k]
@@ -97,17 +95,29 @@ def _smallest_kept(x, p, tail_mass):  # type: ignore[no-untyped-def]
 
 @strict
 def _bin(x):  # type: ignore[no-untyped-def]
-    return int(min(max(x * BINS_PER_NAT, 0.0), N_BINS - 1))
+    return np.uintp(min(max(x * BINS_PER_NAT, 0.0), N_BINS - 1.0))
 
 
-@strict
+@summation
 def _cutoff(d, x, largest):  # type: ignore[no-untyped-def]
     """Return the largest distance among entries up to x."""
     cutoff = 0.0
     for j in range(d.size):
-        if x[j] <= largest:
-            cutoff = max(cutoff, d[j])
+        cutoff = max(cutoff, d[j] if x[j] <= largest else 0.0)
     return cutoff
+
+
+@summation
+def _sums(d, x, p, cutoff):  # type: ignore[no-untyped-def]
+    """Return how many entries are within the cutoff, their mass and moment, and the mass beyond."""
+    count, mass, moment, lost = 0.0, 0.0, 0.0, 0.0
+    for j in range(d.size):
+        inside = d[j] <= cutoff
+        count += 1.0 if inside else 0.0
+        mass += p[j] if inside else 0.0
+        moment += p[j] * x[j] if inside & (p[j] > 0.0) else 0.0
+        lost += 0.0 if inside else p[j]
+    return count, mass, moment, lost
 
 
 def add_column_masses(

@@ -25,5 +25,4 @@ def test_bits_do_not_depend_on_who_compiled(tmp_path, monkeypatch):
     compiled, loaded = (
         subprocess.check_output([sys.executable, "-c", CODE], text=True) for _ in range(2)
     )
-    assert len(compiled.split()) == 6
     assert loaded == compiled

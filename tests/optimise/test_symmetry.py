@@ -20,7 +20,7 @@ def test_a_way_out_of_every_saddle(sne, random_map, name, scale):
     np.testing.assert_array_equal(y, break_symmetry(saddle))
     assert np.max(np.abs(y - saddle)) < 1e-3 * max(np.ptp(saddle), 1.0)
     end, flat = run(LBFGS(), sne, y)[-1], run(LBFGS(), sne, saddle)[-1]
-    assert end.cost < 0.9 * flat.cost
+    assert end.cost < 0.98 * flat.cost
     assert np.linalg.svd(end.y - end.y.mean(axis=0), compute_uv=False)[-1] > 1.0
 
 

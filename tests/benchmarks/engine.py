@@ -1,0 +1,74 @@
+"""The engine of a fit, put together as a fit does, so that its parts can be timed."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dasksne import SNE, fit
+from dasksne.affinities import sampled_share
+from dasksne.estimate import Estimate, estimate
+from dasksne.executor import current_executor
+from dasksne.job import Job, make_schedule
+from dasksne.kernels.calibration import Calibration
+from dasksne.launch import plan_run
+from dasksne.objective import SNEObjective
+from dasksne.plan import Plan
+from dasksne.progress import Reporter
+from dasksne.run import Run
+from dasksne.source import ArrayRows
+from dasksne.staging import look_at_array, store_rows
+
+
+class Engine(NamedTuple):
+    job: Job
+    model: SNE
+
+    @property
+    def plan(self) -> Plan:
+        return self.job.plan
+
+    def estimate(self) -> Estimate:
+        """Return the seconds that `dasksne plan` would print."""
+        return estimate(self.plan, self.model)
+
+    def calibrate(self) -> Calibration:
+        """Find precision and normaliser of all rows."""
+        return fit._calibrate(self.job, len(self.job.schedule) - 1, keep=False)
+
+    def objective(self, calibration: Calibration) -> SNEObjective:
+        """Make the rows of S, and wait for them."""
+        return fit._objective(self.job, calibration)
+
+
+@contextmanager
+def engine_of(X: np.ndarray, **options: Any) -> Iterator[Engine]:
+    """Make the engine for data and options of SNE, on the current client or on threads."""
+    model = SNE(annealing=None, **options)
+    settings = model._settings()
+    schedule = make_schedule(settings, len(X))
+    with tempfile.TemporaryDirectory() as folder, current_executor() as executor:
+        run = Run.locate(Path(folder) / "run.zarr")
+        run.create(overwrite=False)
+        run.update(id=uuid.uuid4().hex)
+        rows = ArrayRows(X) if executor.shares_memory else store_rows(X, run, settings.metric)
+        source = look_at_array(X, settings.metric).source(rows, settings.metric)
+        plan = plan_run(
+            X.shape,
+            X.itemsize,
+            settings,
+            store=None,
+            memory_limit=None,
+            in_memory=executor.shares_memory,
+            kept_share=sampled_share(source, settings),
+            executor=executor,
+        )
+        watcher = Reporter([], verbose=0)
+        yield Engine(
+            Job(executor, source, settings, plan, schedule, run, keeps=False, watcher=watcher),
+            model,
+        )

@@ -1,0 +1,96 @@
+"""Hold the memory that a fit takes at its peak against what its plan said.
+
+    python tests/benchmarks/memory.py --mnist mnist.npz --json memory.json
+
+Resident memory of all processes of the fit, beyond what they hold after their imports.
+"""
+
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import dask
+from common import Report, Spread, limited, make_data, make_parser
+from distributed import Client
+from watched import watch
+
+from dasksne import SNE
+from dasksne.plan import make_plan
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__, repeats=3)
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--max-iter", type=int, default=5, help="of each stage")
+    options = parser.parse_args(arguments)
+    report = Report("Peak memory of a fit, beside its plan", options)
+    small = _less_than_p(options)
+    cases = {
+        "P in memory": {},
+        "P in memory, run kept": {"store": "run.zarr"},
+        f"memory_limit {small / 1e6:,.0f} MB": {"memory_limit": small},
+        'p_storage="recompute"': {"p_storage": "recompute"},
+        "P in memory of two worker processes": {"store": "run.zarr", "workers": 2},
+    }
+    rows = []
+    for what, chosen in cases.items():
+        found = [watch(prepare, options, chosen) for _ in range(options.repeats)]
+        plan = found[0].value
+        peak = Spread(tuple(each.peak_bytes / 1e6 for each in found), "MB")
+        planned = plan["memory_bytes"] / 1e6
+        rows.append(
+            {
+                "fit": what,
+                "S kept in": plan["p_storage"],
+                "plan": f"{planned:,.0f} MB",
+                "peak": peak,
+                "peak / plan": peak.scaled(1 / planned, ""),
+            }
+        )
+    report.table(make_data(options.mnist, options.n).name, rows)
+    report.finish()
+
+
+def _less_than_p(options: Namespace) -> int:
+    """Return bytes that the fit can do with, if it keeps P elsewhere."""
+    plan = make_plan(
+        options.n,
+        50,
+        2,
+        x_bytes=8 * 50 * options.n,
+        n_threads=options.threads,
+        memory_limit=2**60,
+        disk_found=2**60,
+        keeps_p=False,
+        keeps_x=False,
+        p_storage="zarr",
+    )
+    return plan.memory_bytes + plan.p_bytes // 10
+
+
+def prepare(options: Namespace, chosen: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Return a fit that returns its plan."""
+    chosen = dict(chosen)
+    workers, store = chosen.pop("workers", 0), chosen.pop("store", None)
+    X = make_data(options.mnist, options.n).X
+    if workers:
+        # It is the current client from now on, and closed when the process ends.
+        client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        client.run(import_module, "dasksne.estimator")
+    else:
+        dask.config.set(scheduler="threads", num_workers=options.threads)
+
+    def run() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder, limited(options.threads):
+            model = SNE(max_iter=options.max_iter, **chosen)
+            model.set_params(store=None if store is None else str(Path(folder) / store))
+            return model.fit(X).report_
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

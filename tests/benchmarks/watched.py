@@ -1,0 +1,68 @@
+"""A function in a process of its own, with the most memory that it takes."""
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import psutil
+
+INTERVAL = 0.01
+"""Seconds between two looks at the memory."""
+
+
+class Watched(NamedTuple):
+    value: Any
+    seconds: float
+    peak_bytes: int
+    """Resident in the process and its children, beyond what they held when the work began."""
+
+
+def watch(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> Watched:
+    """Call prepare(*arguments) in a new process, then watch what it returned at work.
+
+    What `prepare` imports and loads, and the processes that it starts, are not counted.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, prepare, arguments))
+    process.start()
+    try:
+        _receive(here, process)  # it is ready
+        family = psutil.Process(process.pid)
+        before = peak = _resident(family)
+        here.send("go")
+        while not here.poll(INTERVAL):
+            peak = max(peak, _resident(family))
+        value, seconds = _receive(here, process)
+    finally:
+        process.join()
+    return Watched(value, seconds, peak - before)
+
+
+def _work(pipe: Connection, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    run = prepare(*arguments)
+    pipe.send("ready")
+    pipe.recv()
+    began = time.perf_counter()
+    value = run()
+    pipe.send((value, time.perf_counter() - began))
+
+
+def _receive(pipe: Connection, process: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        process.join()
+        raise SystemExit(f"the measured process ended with {process.exitcode}") from None
+
+
+def _resident(family: psutil.Process) -> int:
+    total = 0
+    for process in [family, *family.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total

@@ -1,0 +1,188 @@
+"""Stages, iterations, events and history, as a callback and a user see them."""
+
+import math
+
+import numpy as np
+import pytest
+import reference
+
+import dasksne
+from dasksne.job import HISTORY
+
+ANNEALING = [20.0, 10.0]
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(80, 5))
+
+
+def sne(**options):
+    return dasksne.SNE(**{"perplexity": 5.0, "annealing": ANNEALING, "max_iter": 12, **options})
+
+
+def cost_of(X, Y, perplexity):
+    P = reference.vectorised_conditional_probabilities(X, perplexity)
+    return reference.vectorised_evaluation(P, Y)[0]
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "momentum"])
+def test_what_a_callback_sees(data, optimizer):
+    events = []
+    model = sne(optimizer=optimizer, callbacks=events.append).fit(data)
+    assert [event.stage for event in events] == sorted(event.stage for event in events)
+    assert {event.stage for event in events} == {0, 1, 2}
+    assert {event.n_stages for event in events} == {3}
+    for event in events:
+        assert event.perplexity == [20.0, 10.0, 5.0][event.stage]
+        assert event.max_iter == 12
+        assert 1 <= event.iteration <= 12
+        assert event.step >= 0.0
+        assert event.embedding.shape == (80, 2)
+    counts = [event.evaluations for event in events]
+    assert counts == sorted(counts)
+    assert counts[-1] >= len(events)
+    seconds = [event.seconds for event in events]
+    assert seconds == sorted(seconds)
+    last = events[-1]
+    assert last.cost == model.kl_divergence_
+    np.testing.assert_array_equal(last.embedding, model.embedding_)
+
+
+def test_costs_and_gradients_are_those_of_the_stage(data):
+    events = []
+    sne(callbacks=events.append).fit(data)
+    for event in events[::5]:
+        P = reference.vectorised_conditional_probabilities(data, event.perplexity)
+        cost, gradient = reference.vectorised_evaluation(P, event.embedding)
+        assert event.cost == pytest.approx(cost, rel=1e-9)
+        assert event.gradient_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-6, abs=1e-6)
+
+
+def test_history_is_what_the_events_were(data):
+    events = []
+    model = sne(callbacks=events.append).fit(data)
+    assert tuple(model.history_) == HISTORY
+    for name, column in model.history_.items():
+        np.testing.assert_array_equal(column, [getattr(event, name) for event in events])
+    assert model.n_iter_ == len(events)
+
+
+def test_a_callback_cannot_change_the_map(data):
+    def meddle(event):
+        with pytest.raises(ValueError, match="read-only"):
+            event.embedding[0] = 1.0
+
+    sne(max_iter=2, callbacks=meddle).fit(data)
+
+
+def test_several_callbacks(data):
+    first, second = [], []
+    sne(callbacks=[first.append, second.append]).fit(data)
+    assert len(first) == len(second) > 0
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "momentum"])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_callback_stops_the_run(data, stage, optimizer):
+    """The cost is then that of the perplexity asked for, at the map where it stopped."""
+    events = []
+
+    def stop(event):
+        events.append(event)
+        return (event.stage, event.iteration) == (stage, 3)
+
+    model = sne(callbacks=stop, optimizer=optimizer).fit(data)
+    assert (events[-1].stage, events[-1].iteration) == (stage, 3)
+    np.testing.assert_array_equal(model.embedding_, events[-1].embedding)
+    assert model.kl_divergence_ == pytest.approx(cost_of(data, model.embedding_, 5.0), rel=1e-9)
+    assert model.report_["stopped"] == "stopped by a callback"
+    assert model.n_iter_ == len(events)
+
+
+def test_anything_but_true_goes_on(data):
+    assert sne(callbacks=lambda _: 1).fit(data).n_iter_ > 3
+
+
+def test_no_iterations_evaluate_the_start(data, rng):
+    Y = rng.normal(size=(80, 2))
+    model = sne(init=Y, max_iter=0).fit(data)
+    np.testing.assert_allclose(model.embedding_, Y - Y.mean(axis=0))
+    assert model.kl_divergence_ == pytest.approx(cost_of(data, Y, 5.0), rel=1e-12)
+    assert model.n_iter_ == 0
+    assert all(column.shape == (0,) for column in model.history_.values())
+    assert model.report_["stopped"] == "max_iter reached"
+
+
+def test_annealing_goes_down_by_itself(data):
+    model = dasksne.SNE(perplexity=5.0, max_iter=2).fit(data)
+    passed = np.unique(model.history_["perplexity"])[::-1]
+    assert passed[0] == pytest.approx(60.0)
+    assert passed[-1] == pytest.approx(5.0)
+    assert len(passed) == len(np.unique(model.history_["stage"])) > 2
+    assert np.unique(sne(annealing=None).fit(data).history_["stage"]) == [0]
+
+
+def test_sigma_has_one_stage(data):
+    model = dasksne.SNE(sigma=2.0).fit(data)
+    assert np.isnan(model.history_["perplexity"]).all()
+    assert set(model.history_["stage"]) == {0}
+    P = reference.conditional_probabilities(data, sigma=2.0)
+    cost = reference.vectorised_evaluation(P, model.embedding_)[0]
+    assert model.kl_divergence_ == pytest.approx(cost, rel=1e-10)
+
+
+def test_evaluations_are_counted_over_all_stages(data):
+    model = sne().fit(data)
+    evaluations, stage = model.history_["evaluations"], model.history_["stage"]
+    assert (np.diff(evaluations) >= 0).all()
+    first_of_stage = np.flatnonzero(np.diff(stage)) + 1
+    # A stage evaluates its start, then at least once an iteration.
+    assert (np.diff(evaluations)[first_of_stage - 1] >= 2).all()
+
+
+def test_the_cost_falls(data):
+    history = sne(max_iter=100).fit(data).history_
+    last = history["cost"][history["stage"] == 2]
+    assert (np.diff(last) <= 1e-8 * last[:-1]).all()
+
+
+def test_the_known_minimum_of_ten_irises():
+    """The answer of the smallvis package, C = 0.5177433200 from the raw principal scores."""
+    from sklearn.datasets import load_iris
+
+    X = load_iris().data[:10]
+    X = X - X.mean(axis=0)
+    scores = X @ np.linalg.svd(X, full_matrices=False)[2][:2].T
+    model = dasksne.SNE(
+        perplexity=5, init=scores, annealing=None, tol=1e-14, max_iter=2000, repulsion="direct"
+    ).fit(X)
+    assert model.kl_divergence_ == pytest.approx(0.517743320, abs=1e-8)
+
+
+def test_the_digits_from_their_principal_components():
+    from sklearn.datasets import load_digits
+
+    model = dasksne.SNE(perplexity=30, annealing=None).fit(load_digits().data)
+    assert model.kl_divergence_ <= 2602.0
+
+
+def test_the_digits_by_annealing():
+    from sklearn.datasets import load_digits
+
+    model = dasksne.SNE(perplexity=30).fit(load_digits().data[:500])
+    assert model.kl_divergence_ == pytest.approx(449.0586, rel=1e-4)
+
+
+def test_two_points_find_their_distance():
+    model = dasksne.SNE(sigma=1.0, init=np.array([[0.0, 0.0], [1.0, 0.0]])).fit([[0.0], [1.0]])
+    assert model.kl_divergence_ == pytest.approx(0.0, abs=1e-12)
+
+
+def test_unreached_rows_are_counted(rng):
+    X = rng.normal(size=(60, 3))
+    X[:20] = 100.0
+    with pytest.warns(UserWarning, match="20 of 60 rows cannot reach the perplexity 5"):
+        model = sne(annealing=None).fit(X)
+    assert model.report_["rows_below_perplexity"] == 20
+    assert math.isfinite(model.kl_divergence_)

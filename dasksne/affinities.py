@@ -158,8 +158,10 @@ def start_shards(
     run.delete("S")
     if not sparse:
         shape = (plan.n_points, plan.n_points)
-        run.create_array("S", shape, plan.pair_chunks, plan.dtype, compress=False)
-    shards = [StoredShard(rows, run, plan.block_rows, sparse) for rows in plan.shard_rows]
+        chunks = (plan.stored_rows, plan.n_points)
+        run.create_array("S", shape, chunks, plan.dtype, compress=False)
+    step = plan.block_rows if sparse else plan.stored_rows
+    shards = [StoredShard(rows, run, step, sparse) for rows in plan.shard_rows]
     return executor.map(_store_shard, shards, source, shared, plan.dtype)
 
 

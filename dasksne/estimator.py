@@ -45,8 +45,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         (not 2 sigma^2), in the units of X.
     metric : {"euclidean", "precomputed"}, default="euclidean"
         With "precomputed", X holds distances (not squared), shape (N, N).
-    init : {"pca", "random"} or array of shape (N, n_components), default="pca"
-        Where the map starts. Precomputed distances have no components and start at random.
+    init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
+        Where the map starts. "spectral" is the Laplacian eigenmap of the affinities: best for data
+        on a curved sheet. "best" races the spectral start against the annealed map and goes on
+        with the lower. Precomputed distances have no components, and start at random instead.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.
@@ -54,10 +56,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "momentum" is the method of 2002: momentum and a jitter that is annealed away.
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
-        from 3/4 of N; None starts at the target.
+        from 3/4 of N where the start is "pca" or "random", and starts at the target, as None
+        does, where it is an array or "spectral", which annealing would undo.
     max_iter : int, default=300
         Iterations of each stage.
-    tol : float, default=1e-6
+    tol : float, default=3e-7
         A stage ends when the cost falls by less than this share in five iterations.
     dtype : {"float64", "float32"}, default="float64"
         In which P and S are kept; float32 halves memory and keeps 7 digits of each entry.
@@ -132,7 +135,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         optimizer: str = "lbfgs",
         annealing: Literal["auto"] | Sequence[float] | None = "auto",
         max_iter: int = 300,
-        tol: float = 1e-6,
+        tol: float = 3e-7,
         dtype: str = "float64",
         tail_mass: float = 0.0,
         p_storage: str = "auto",
@@ -321,6 +324,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             X = validate_data(
                 self, X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2
             )
+        if X.dtype.kind not in "biuf":
+            raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
         if self.metric == "precomputed" and X.shape[0] != X.shape[1]:
             raise InvalidInputError(
                 f"X has shape {X.shape}; precomputed distances are a square matrix"
@@ -349,8 +354,6 @@ def _require_dask_is_usable(X: da.Array) -> None:
             f"X is made of blocks of {type(X._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
             "X.map_blocks(lambda block: block.toarray()) makes them so"
         )
-    if X.dtype.kind not in "biuf":
-        raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
     if X.shape[0] < 2 or X.shape[1] < 1:
         raise InvalidInputError(
             f"X has shape {X.shape}; at least two rows and one feature are needed"

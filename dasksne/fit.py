@@ -1,19 +1,23 @@
 """From a start to a map: stages of falling perplexity, each an optimisation, with checkpoints."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dasksne import checkpoint
-from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
-from dasksne.errors import InvalidInputError
 from dasksne.job import HISTORY, Event, Job, Outcome
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
+from dasksne.optimise.schedule import EARLY_TOL, RACE_ITERATIONS
 from dasksne.optimise.state import Optimiser, State, state_from_dict, state_to_dict
+from dasksne.optimise.symmetry import break_symmetry
+from dasksne.stage import calibrate_rows, make_objective
+from dasksne.starts import spectral_map
 from dasksne.tails import describe_tails
 from dasksne.types import FloatArray
 
@@ -37,16 +41,21 @@ def go_through_stages(
         last = k + 1 == len(schedule)
         if stopped_early and not last:
             continue
-        calibration = _calibrate(job, k, keep=job.keeps and last)
+        races = job.settings.races and last and not stopped_early and restored is None
+        rival = break_symmetry(spectral_map(job)) if races else None
+        calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)
-        objective = _objective(job, calibration)
-        optimiser = _optimiser(job, k, objective, stop=stopped_early)
-        if restored is None:
-            state = optimiser.start(y, objective(y))
-        else:
+        objective = make_objective(job, calibration)
+        max_iter = 0 if stopped_early else job.settings.max_iter
+        optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        if restored is not None:
             state = state_from_dict(optimiser.state_type, _restored_state(restored))
             restored = None
+        elif rival is not None:
+            state = _race(job, k, objective, (y, rival))
+        else:
+            state = optimiser.start(y, objective(y))
         state, stops = _iterate(job, k, optimiser, state, objective)
         y, stopped_early = state.y, stopped_early or stops
         del objective  # and with it S, before the next stage makes its own
@@ -64,35 +73,6 @@ def go_through_stages(
     )
 
 
-def _calibrate(job: Job, k: int, *, keep: bool) -> Calibration:
-    """Find precision and normaliser of all rows; blocks that the run has finished are read."""
-    exponent = job.source.exponent
-    width = width_of(job.settings, job.schedule[k].perplexity, exponent)
-    blocks = job.plan.blocks
-    finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
-    todo = [rows for rows in blocks if rows.start not in finished]
-    outputs = Outputs(
-        job.run if keep else None,
-        probabilities=job.plan.keeps_p,
-        distances="distances" in job.settings.save,
-        dtype=job.plan.dtype,
-    )
-    handles = start_calibration(job.executor, job.source, width, todo, outputs)
-    n_stages = len(job.schedule)
-    for rows, handle in zip(todo, handles, strict=True):
-        job.watcher.blocks_done(k, n_stages, len(finished), len(blocks))
-        finished[rows.start] = job.executor.result(handle)
-    job.watcher.blocks_done(k, n_stages, len(blocks), len(blocks))
-    parts = [finished[rows.start] for rows in blocks]
-    found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if not np.all(np.isfinite(found.log_normaliser)):
-        raise InvalidInputError(
-            f"sigma={job.settings.sigma} is so small beside the distances between the points that "
-            "their exponents overflow"
-        )
-    return found
-
-
 def _count_unreached(job: Job, calibration: Calibration) -> int:
     if job.settings.perplexity is None:
         return 0
@@ -101,29 +81,34 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def _objective(job: Job, calibration: Calibration) -> SNEObjective:
-    plan = job.plan
-    shards = start_shards(job.executor, job.source, calibration, plan, job.run)
-    for shard in shards:
-        job.executor.wait(shard)
-    return SNEObjective(
-        job.executor,
-        shards,
-        plan.shard_rows,
-        float(np.sum(calibration.entropy)),
-        plan.repulsion,
-        job.settings.repulsion_rtol,
-    )
-
-
-def _optimiser(job: Job, k: int, objective: SNEObjective, *, stop: bool) -> Optimiser[Any]:
-    settings = job.settings
-    max_iter = 0 if stop else settings.max_iter
-    tol = job.schedule[k].tol
-    if settings.optimizer == "lbfgs":
-        return LBFGS(max_iter=max_iter, tol=tol)
+def _optimiser(
+    job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
+) -> Optimiser[Any]:
+    if job.settings.optimizer == "lbfgs":
+        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees())
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
-    return Momentum(step_size, max_iter=max_iter, tol=tol, seed=settings.seed)
+    if k > 0:  # the first stage has shaken the map enough
+        return Momentum(step_size, max_iter=max_iter, tol=tol, jitter=0.0)
+    return Momentum(step_size, max_iter=max_iter, tol=tol, seed=job.settings.seed)
+
+
+def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray]) -> State:
+    """Give each start some iterations, and return the state with the lowest cost, to go on from.
+
+    Nothing of it is kept: a run that stops here races again.
+    """
+    tol = max(EARLY_TOL, job.schedule[k].tol)
+    optimiser = _optimiser(job, k, objective, max_iter=RACE_ITERATIONS, tol=tol)
+    ends: list[State] = []
+    for start in starts:
+        state = optimiser.start(start, objective(start))
+        spent = sum(end.evaluations for end in ends)
+        while state.stopped is None:
+            state = optimiser.step(state, objective)
+            job.watcher.step_done(_event(job, k, state, _evaluations_before(job, k) + spent))
+        ends.append(state)
+    winner = min(ends, key=lambda end: end.cost)
+    return replace(winner, stopped=None, evaluations=sum(end.evaluations for end in ends))
 
 
 def _iterate(
@@ -133,11 +118,11 @@ def _iterate(
 
     Returns the state and whether the watcher stopped the run.
     """
-    before = next((row[5] for row in reversed(job.history) if row[0] < k), 0)
+    before = _evaluations_before(job, k)
     try:
         while state.stopped is None:
             state = optimiser.step(state, objective)
-            event = _event(job, k, state, int(before))
+            event = _event(job, k, state, before)
             job.history.append(
                 (
                     k,
@@ -161,6 +146,11 @@ def _iterate(
     finally:
         _save(job, k, state)
     return state, False
+
+
+def _evaluations_before(job: Job, k: int) -> int:
+    """Return the evaluations of the stages before stage k."""
+    return next((int(row[5]) for row in reversed(job.history) if row[0] < k), 0)
 
 
 def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:

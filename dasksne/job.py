@@ -19,6 +19,10 @@ HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations"
 """Columns of the history, a row per iteration."""
 
 
+ANNEALED = ("pca", "random", "best")
+"""Starts that annealing="auto" anneals from; it would undo what any other one brings."""
+
+
 def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
     """Return the stages of a run; a given sigma has one.
 
@@ -29,7 +33,10 @@ def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
     """
     if settings.perplexity is None:
         return (Stage(np.nan, settings.tol),)
-    return stages(settings.annealing, settings.perplexity, n_points, settings.tol)
+    annealing = settings.annealing
+    if annealing == "auto" and not (isinstance(settings.init, str) and settings.init in ANNEALED):
+        annealing = None
+    return stages(annealing, settings.perplexity, n_points, settings.tol)
 
 
 class Event(NamedTuple):

@@ -19,7 +19,7 @@ def keep_labels(run: Run, labels: npt.NDArray[np.generic]) -> None:
         names, labels = np.unique(labels, return_inverse=True)
         run.update(**{NAMES: names.tolist()})
     run.create_array("labels", labels.shape, labels.shape, labels.dtype)
-    run.write("labels", slice(None), labels)  # type: ignore[arg-type]
+    run.write("labels", slice(None), labels)
 
 
 def kept_labels(run: Run) -> npt.NDArray[np.generic] | None:

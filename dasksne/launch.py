@@ -23,12 +23,13 @@ from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.optimise.symmetry import break_symmetry
 from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
 from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
-from dasksne.starts import pca_start, random_start
+from dasksne.starts import pca_start, random_start, spectral_map
 from dasksne.tails import Tails
 from dasksne.types import FloatArray
 
@@ -289,15 +290,17 @@ def _record(job: Job, look: Look) -> None:
 
 
 def _start(job: Job, look: Look) -> FloatArray:
-    """Return the first map, centred."""
+    """Return the first map, centred, and spanning all of its dimensions."""
     settings, n = job.settings, job.plan.n_points
     if not isinstance(settings.init, str):
         y: FloatArray = np.array(settings.init, dtype=np.float64)
-    elif settings.init == "pca" and isinstance(job.source, Features):
+    elif settings.init == "spectral":
+        y = spectral_map(job)
+    elif settings.init != "random" and isinstance(job.source, Features):
         y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
     else:
         y = random_start(n, settings.n_components, settings.seed)
-    return np.asarray(y - np.mean(y, axis=0))
+    return break_symmetry(y - np.mean(y, axis=0), seed=settings.seed)
 
 
 def _finish(job: Job, outcome: Outcome) -> None:

@@ -61,6 +61,19 @@ class SNEObjective:
         parts = self.executor.map(_attract, self.shards, shared)
         return np.concatenate([self.executor.result(part)[0] for part in parts])
 
+    def degrees(self) -> FloatArray:
+        """Return S 1, shape (N,)."""
+        parts = self.executor.map(_degrees, self.shards)
+        return np.concatenate([self.executor.result(part) for part in parts])
+
+
+def _degrees(shard: Shard) -> FloatArray:
+    first = shard.rows.start
+    out = np.zeros(shard.rows.stop - first)
+    for block in shard.blocks():
+        block.add_degrees(out[block.rows.start - first : block.rows.stop - first])
+    return out
+
 
 def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     columns = np.ascontiguousarray(y.T)

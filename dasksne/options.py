@@ -61,7 +61,9 @@ OPTIONS = {
     ),
     "sigma": Option(float, "One width for all points instead, in the units of the data."),
     "metric": Option(click.Choice(CHOICES["metric"]), "What the input holds."),
-    "init": Option(str, "Where the map starts: pca, random, or a .npy file of shape (N, d)."),
+    "init": Option(
+        str, "Where the map starts: pca, random, spectral, best, or a .npy file of shape (N, d)."
+    ),
     "random_state": Option(int, "Seed of a random start and of jitter."),
     "optimizer": Option(click.Choice(CHOICES["optimizer"]), "How the cost is minimised."),
     "annealing": Option(PERPLEXITIES, "Perplexities to pass through first."),

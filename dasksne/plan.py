@@ -29,6 +29,8 @@ FEWEST_SHARDS = 8
 """Of a small problem: enough for the threads of one machine."""
 PROCESS_BYTES = 64 << 20
 """Compiled code, caches and the allocator's slack, beyond the imports."""
+CODEC_COPIES = 8
+"""Of a chunk, while Zarr reads it: its codecs' own, and what the allocator keeps for the next."""
 OPTIMISER_MAPS = 40
 """Arrays of the map's size that the optimiser and a step hold."""
 REPORTED_SHARE = 0.9
@@ -80,6 +82,11 @@ class Plan:
     def pair_chunks(self) -> tuple[int, int]:
         """Of an (N, N) array on disk: the rows of a block, and as many columns as CHUNK_BYTES."""
         return (self.block_rows, min(self.n_points, CHUNK_BYTES // (8 * self.block_rows)))
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of a dense S that are read at once: of a chunk of it, and a divisor of a block's."""
+        return _stored_rows(self.block_rows)
 
     @property
     def pairs_per_step(self) -> int:
@@ -161,6 +168,9 @@ def make_plan(
         + (8 * n_points * n_features if keeps_x else 0)
     )
     storage = _storage(p_storage, s_bytes, held, written, memory_limit, disk_found)
+    if storage == "zarr":
+        read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
+        held += n_threads * max(0, read - 2 * panel)
     plan = Plan(
         n_points=n_points,
         n_features=n_features,
@@ -191,6 +201,10 @@ def _block_rows(n_points: int) -> int:
     # A small problem still has a block for each of a few threads.
     spread = -(-n_points // FEWEST_SHARDS // ROW_MULTIPLE) * ROW_MULTIPLE
     return max(ROW_MULTIPLE, min(rows, spread))
+
+
+def _stored_rows(block_rows: int) -> int:
+    return block_rows if block_rows % ROW_MULTIPLE else ROW_MULTIPLE
 
 
 def _shards(n_points: int) -> int:

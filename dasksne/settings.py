@@ -53,7 +53,7 @@ class Settings:
         for name, known in CHOICES.items():
             _require_known(name, getattr(self, name), known)
         if isinstance(self.init, str):
-            _require_known("init", self.init, ("pca", "random"))
+            _require_known("init", self.init, ("pca", "random", "spectral", "best"))
         for name in self.save:
             _require_known("save", name, SAVES)
         _require_number("n_components", self.n_components, Integral, above=0)
@@ -95,6 +95,11 @@ class Settings:
                 object.__setattr__(self, field.name, value.item())
         if not (self.annealing is None or isinstance(self.annealing, str)):
             object.__setattr__(self, "annealing", _perplexities(self.annealing))
+
+    @property
+    def races(self) -> bool:
+        """Whether a spectral start races against the annealed map."""
+        return isinstance(self.init, str) and self.init == "best"
 
     def require_fits(self, n_points: int) -> None:
         """Raise InvalidInputError where an option does not go with N points."""

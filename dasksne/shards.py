@@ -26,6 +26,10 @@ class Block(Protocol):
         """Add the attraction of a map, shape (d, N), to its rows of force and energy."""
         ...
 
+    def add_degrees(self, out: FloatArray) -> None:
+        """Add the sums of its rows to out."""
+        ...
+
 
 class DenseBlock(NamedTuple):
     """Every entry of some rows and columns."""
@@ -38,6 +42,10 @@ class DenseBlock(NamedTuple):
         """Add the attraction; see `Block`."""
         y_rows = np.ascontiguousarray(y[:, self.rows].T)
         attraction(self.joint, y_rows, y, self.columns, force, energy)
+
+    def add_degrees(self, out: FloatArray) -> None:
+        """Add the sums of the rows; see `Block`."""
+        out += np.sum(self.joint, axis=1, dtype=np.float64)
 
 
 class SparseBlock(NamedTuple):
@@ -52,6 +60,11 @@ class SparseBlock(NamedTuple):
         """Add the attraction; see `Block`."""
         y_rows = np.ascontiguousarray(y[:, self.rows].T)
         sparse_attraction(self.data, self.indices, self.indptr, y_rows, y, force, energy)
+
+    def add_degrees(self, out: FloatArray) -> None:
+        """Add the sums of the rows; see `Block`."""
+        rows = np.repeat(np.arange(out.size), np.diff(self.indptr))
+        out += np.bincount(rows, weights=self.data, minlength=out.size)
 
 
 class Shard(Protocol):

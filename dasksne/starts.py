@@ -3,6 +3,7 @@
 import numpy as np
 
 from dasksne.executor import Executor
+from dasksne.job import Job
 from dasksne.kernels.components import (
     covariance_product,
     fix_signs,
@@ -10,7 +11,10 @@ from dasksne.kernels.components import (
     rotate,
     scores,
 )
+from dasksne.optimise.schedule import spectral_perplexity
+from dasksne.optimise.spectral import spectral_start
 from dasksne.source import Features, row_chunks
+from dasksne.stage import calibrate_rows, make_objective
 from dasksne.types import FloatArray
 
 RANDOM_SCALE = 1e-2
@@ -58,6 +62,19 @@ def pca_start(
     spread = np.std(y[:, 0])
     y = y / spread if spread > 0.0 else y
     return np.hstack([y, random_start(n, n_components - y.shape[1], seed)])
+
+
+def spectral_map(job: Job) -> FloatArray:
+    """Return the Laplacian eigenmap of the affinities at a somewhat lower perplexity."""
+    settings = job.settings
+    perplexity = np.nan if settings.perplexity is None else spectral_perplexity(settings.perplexity)
+    objective = make_objective(job, calibrate_rows(job, perplexity, 0, keep=False))
+    degrees = objective.degrees()
+
+    def product(v: FloatArray) -> FloatArray:
+        return np.asarray(degrees[:, np.newaxis] * v - objective.attraction(v))
+
+    return spectral_start(product, degrees, settings.n_components, seed=settings.seed)
 
 
 def _covariance_product(

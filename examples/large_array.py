@@ -21,19 +21,27 @@ CLUSTERS = 5
 def clusters(n_rows: int, n_features: int) -> da.Array:
     """Return clusters of points, made a block at a time when they are asked for."""
     centres = np.random.default_rng(1).normal(size=(CLUSTERS, n_features))
-    noise = da.random.default_rng(0).normal(size=(n_rows, n_features), chunks=(500, n_features))
-    which = da.arange(n_rows, chunks=500) % CLUSTERS
+    noise = da.random.default_rng(0).normal(size=(n_rows, n_features), chunks=(250, n_features))
+    which = da.arange(n_rows, chunks=250) % CLUSTERS
     return noise + which.map_blocks(
         lambda block: centres[block], dtype=float, new_axis=1, chunks=(which.chunks[0], n_features)
     )
 
 
-def main(n_rows: int = 6_000, n_features: int = 8_000, folder: Path = Path()) -> None:
+def main(
+    n_rows: int = 4_000, n_features: int = 4_000, folder: Path = Path(), **options: object
+) -> None:
     """Write large.zarr to a folder."""
     X = clusters(n_rows, n_features)
     limit = X.nbytes * 9 // 10
     model = dasksne.SNE(
-        store=folder / "large.zarr", overwrite=True, memory_limit=limit, annealing=None, verbose=1
+        store=folder / "large.zarr",
+        overwrite=True,
+        memory_limit=limit,
+        block_rows=64,  # less memory for the tasks under way than by default
+        annealing=None,
+        verbose=1,
+        **options,
     )
     plan = model.plan(X)
     print(f"X takes {format_bytes(X.nbytes)}, P {format_bytes(plan.p_bytes)}")

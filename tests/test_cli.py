@@ -15,7 +15,7 @@ import zarr
 from click.testing import CliRunner
 
 import dasksne
-from dasksne import cli, fit
+from dasksne import cli, stage
 from dasksne.options import OPTIONS
 from dasksne.progress import Reporter
 from dasksne.run import Run
@@ -395,9 +395,9 @@ def test_a_scheduler_does_the_work(folder, monkeypatch):
     from distributed import LocalCluster  # noqa: PLC0415 - by this test alone
 
     seen = []
-    calibrate = fit.start_calibration
+    calibrate = stage.start_calibration
     monkeypatch.setattr(
-        fit,
+        stage,
         "start_calibration",
         lambda executor, *rest: seen.append(type(executor).__name__) or calibrate(executor, *rest),
     )

@@ -6,6 +6,7 @@ import pytest
 from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.plan import (
     CHUNK_BYTES,
+    CODEC_COPIES,
     OPTIMISER_MAPS,
     PANEL_BYTES,
     PROCESS_BYTES,
@@ -95,6 +96,17 @@ def test_bytes_of_a_plan_on_disk():
     assert made.memory_bytes == PROCESS_BYTES + 2 * 2 * panel + OPTIMISER_MAPS * 8 * 20_000
     x, p, s, saves = 8 * 10_000 * 50, made.p_bytes, made.p_bytes, 2 * made.p_bytes
     assert made.disk_bytes == x + p + s + saves
+
+
+def test_bytes_of_reading_p():
+    made = plan(2000, block_rows=64, p_storage="zarr")
+    reading = CODEC_COPIES * 64 * 2000 * 8
+    assert made.memory_bytes == PROCESS_BYTES + 2 * reading + OPTIMISER_MAPS * 8 * 4000
+
+
+@pytest.mark.parametrize(("block_rows", "stored"), [(64, 64), (512, 64), (100, 100), (7, 7)])
+def test_chunks_that_are_read_divide_a_row_block(block_rows, stored):
+    assert plan(1000, block_rows=block_rows).stored_rows == stored
 
 
 def test_more_of_anything_needs_more():

@@ -38,7 +38,7 @@ def settings(**changes):
     ("name", "known"),
     [
         ("metric", "'euclidean', 'precomputed'"),
-        ("init", "'pca', 'random'"),
+        ("init", "'pca', 'random', 'spectral', 'best'"),
         ("optimizer", "'lbfgs', 'momentum'"),
         ("dtype", "'float64', 'float32'"),
         ("p_storage", "'auto', 'memory', 'zarr', 'recompute'"),

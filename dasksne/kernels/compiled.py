@@ -1,6 +1,8 @@
 """How kernels are compiled: once per machine, without the interpreter lock, bits kept stable."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -12,24 +14,22 @@ SUMMATION = {"reassoc", "contract", "nsz", "arcp"}
 """Sums may be reordered (vectorised), but NaN and infinity keep their meaning."""
 
 LOG2_E = 1.0 / math.log(2.0)
-LN2_HIGH = (
-    6.93147180369123816490e-01  # the leading 32 bits of log(2), so that n * LN2_HIGH is exact
-)
+LN2_HIGH = 6.93147180369123816490e-01  # leading bits of log(2): n * LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10
 SMALLEST_EXPONENT = -708.0
 
 
-def strict(function):  # type: ignore[no-untyped-def]
+def strict(function: Callable[..., Any]) -> Any:
     """Compile a kernel whose order of operations matters."""
     return _compiled(function, STRICT)
 
 
-def summation(function):  # type: ignore[no-untyped-def]
+def summation(function: Callable[..., Any]) -> Any:
     """Compile a kernel whose inner loops are sums that the compiler may vectorise."""
     return _compiled(function, SUMMATION)
 
 
-def _compiled(function, fastmath):  # type: ignore[no-untyped-def]
+def _compiled(function: Callable[..., Any], fastmath: set[str]) -> Any:
     # Inlined without fail: a call between kernels is bound to whichever copy of the callee the
     # process met first, compiled alone or with a caller, and those copies differ in their last bit.
     return numba.njit(nogil=True, cache=True, forceinline=True, fastmath=fastmath)(function)

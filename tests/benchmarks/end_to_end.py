@@ -7,24 +7,18 @@ Each fit runs in a process of its own, one after the other; imports are not coun
 """
 
 from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import dask
 from common import Report, Spread, available, limited, make_data, make_parser
-from peers import opentsne_fit
+from engine import engine_of
+from peers import opentsne_fit, require
 from watched import Watched, watch
 
 from dasksne import SNE
 from dasksne.estimate import estimate
-from dasksne.plan import format_bytes
-
-
-class Fit(NamedTuple):
-    evaluations: int
-    cost_per_point: float
-    stopped: str
-    plan_bytes: int
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -33,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--perplexity", type=float, default=30)
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--p-storage", default="auto")
+    parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
     parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     parser.add_argument(
@@ -44,16 +39,98 @@ def main(arguments: list[str] | None = None) -> None:
     if options.longer:
         fits["dasksne, twice the iterations"] = (prepare_dasksne, 2 * options.max_iter)
     if options.peers:
-        peers = {"openTSNE, its defaults": lambda: _installed("openTSNE", prepare_opentsne)}
-        fits |= {name: (prepare, 0) for name, prepare in available(report, peers).items()}
+        for name in available(report, {"openTSNE": lambda: require("openTSNE")}):
+            fits[f"{name}, its defaults"] = (prepare_opentsne, 0)
     found: dict[str, list[Watched]] = {name: [] for name in fits}
     for _ in range(options.repeats):
         for name, (prepare, max_iter) in fits.items():
             found[name].append(watch(prepare, options, max_iter))
-    ours = _seconds(found["dasksne"])
     report.table(
-        make_data(options.mnist, options.n).name,
-        [_row(name, runs, ours) for name, runs in found.items()],
+        f"{make_data(options.mnist, options.n).name}, perplexity {options.perplexity:g}, "
+        f"tail_mass {options.tail_mass:g}",
+        [_row(name, runs, found["dasksne"]) for name, runs in found.items()],
     )
-    report.note(_predicted(options, found["dasksne"][0].value))
+    for line in _predictions(options, found["dasksne"]):
+        report.note(line)
     report.finish()
+
+
+@contextmanager
+def prepare_dasksne(options: Namespace, max_iter: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Give a fit that returns what there is to say of it."""
+    X = make_data(options.mnist, options.n).X
+
+    def run() -> dict[str, Any]:
+        model = _model(options, max_iter).fit(X)
+        return {
+            "evaluations": int(model.history_["evaluations"][-1]),
+            "C / N": model.kl_divergence_ / len(X),
+            "plan": model.report_["memory_bytes"],
+        }
+
+    with (
+        dask.config.set(scheduler="threads", num_workers=options.threads),
+        limited(options.threads),
+    ):
+        yield run
+
+
+@contextmanager
+def prepare_opentsne(options: Namespace, _: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Give a fit of the peer, whose cost is another one."""
+    fit = opentsne_fit(make_data(options.mnist, options.n).X, options.threads)
+
+    def run() -> dict[str, Any]:
+        fit()
+        return {}
+
+    with limited(options.threads):
+        yield run
+
+
+def _model(options: Namespace, max_iter: int) -> SNE:
+    return SNE(
+        perplexity=options.perplexity,
+        tail_mass=options.tail_mass,
+        p_storage=options.p_storage,
+        annealing=None if options.annealing == "none" else options.annealing,
+        max_iter=max_iter,
+    )
+
+
+def _row(name: str, runs: list[Watched], ours: list[Watched]) -> dict[str, Any]:
+    seconds = _seconds(runs)
+    return {
+        "what": name,
+        "time": seconds,
+        "dasksne's time / this": "" if runs is ours else _seconds(ours) / seconds,
+        "peak memory": Spread(tuple(run.peak_bytes / 1e9 for run in runs), "GB"),
+        "evaluations": runs[0].value.get("evaluations", ""),
+        "C / N": runs[0].value.get("C / N", ""),
+    }
+
+
+def _seconds(runs: list[Watched]) -> Spread:
+    return Spread(tuple(run.seconds for run in runs), "s")
+
+
+def _predictions(options: Namespace, runs: list[Watched]) -> list[str]:
+    """Say what `plan` said, beside what happened."""
+    X = make_data(options.mnist, options.n).X
+    chosen = {"perplexity": options.perplexity, "tail_mass": options.tail_mass}
+    with (
+        dask.config.set(scheduler="threads", num_workers=options.threads),
+        limited(options.threads),
+        engine_of(X, p_storage=options.p_storage, **chosen) as engine,
+    ):
+        time = estimate(engine.plan, _model(options, options.max_iter))
+    planned, peak = runs[0].value["plan"] / 1e9, max(run.peak_bytes for run in runs) / 1e9
+    return [
+        f"`plan` said {planned:.3g} GB; the peak was {peak:.3g} GB",
+        f"`plan` said {time.total:.3g} s: {time.stages} x {time.affinities:.3g} s of affinities "
+        f"and {time.evaluations} evaluations of {time.evaluation:.3g} s; it took {_seconds(runs)}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,8 @@ Resident memory of all processes of the fit, beyond what they hold after their i
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -71,25 +72,30 @@ def _less_than_p(options: Namespace) -> int:
     return plan.memory_bytes + plan.p_bytes // 10
 
 
-def prepare(options: Namespace, chosen: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return a fit that returns its plan."""
+@contextmanager
+def prepare(options: Namespace, chosen: dict[str, Any]) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Give a fit that returns its plan."""
     chosen = dict(chosen)
-    workers, store = chosen.pop("workers", 0), chosen.pop("store", None)
+    store = chosen.pop("store", None)
     X = make_data(options.mnist, options.n).X
+    with tempfile.TemporaryDirectory() as folder, _executor(chosen.pop("workers", 0), options):
+        model = SNE(max_iter=options.max_iter, **chosen)
+        model.set_params(store=None if store is None else str(Path(folder) / store))
+        yield lambda: model.fit(X).report_
+
+
+@contextmanager
+def _executor(workers: int, options: Namespace) -> Iterator[None]:
     if workers:
-        # It is the current client from now on, and closed when the process ends.
-        client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-        client.run(import_module, "dasksne.estimator")
+        with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
+            client.run(import_module, "dasksne.estimator")
+            yield
     else:
-        dask.config.set(scheduler="threads", num_workers=options.threads)
-
-    def run() -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder, limited(options.threads):
-            model = SNE(max_iter=options.max_iter, **chosen)
-            model.set_params(store=None if store is None else str(Path(folder) / store))
-            return model.fit(X).report_
-
-    return run
+        with (
+            dask.config.set(scheduler="threads", num_workers=options.threads),
+            limited(options.threads),
+        ):
+            yield
 
 
 if __name__ == "__main__":

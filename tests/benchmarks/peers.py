@@ -8,6 +8,11 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 
 
+def require(package: str) -> Callable[[], object]:
+    """Raise ImportError unless a package is installed."""
+    return lambda module=import_module(package): module
+
+
 def torchdr_iteration(
     X: np.ndarray, perplexity: float, threads: int, **options: Any
 ) -> Callable[[], object]:

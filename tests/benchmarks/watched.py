@@ -3,13 +3,17 @@
 import multiprocessing
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import psutil
 
 INTERVAL = 0.01
 """Seconds between two looks at the memory."""
+
+
+Prepared: TypeAlias = AbstractContextManager[Callable[[], Any]]
 
 
 class Watched(NamedTuple):
@@ -19,10 +23,10 @@ class Watched(NamedTuple):
     """Resident in the process and its children, beyond what they held when the work began."""
 
 
-def watch(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> Watched:
-    """Call prepare(*arguments) in a new process, then watch what it returned at work.
+def watch(prepare: Callable[..., Prepared], *arguments: Any) -> Watched:
+    """Enter prepare(*arguments) in a new process, then watch what it gives at work.
 
-    What `prepare` imports and loads, and the processes that it starts, are not counted.
+    What `prepare` imports, loads and starts is not counted.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -41,13 +45,13 @@ def watch(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> Watched
     return Watched(value, seconds, peak - before)
 
 
-def _work(pipe: Connection, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    run = prepare(*arguments)
-    pipe.send("ready")
-    pipe.recv()
-    began = time.perf_counter()
-    value = run()
-    pipe.send((value, time.perf_counter() - began))
+def _work(pipe: Connection, prepare: Callable[..., Prepared], arguments: tuple[Any, ...]) -> None:
+    with prepare(*arguments) as run:
+        pipe.send("ready")
+        pipe.recv()
+        began = time.perf_counter()
+        value = run()
+        pipe.send((value, time.perf_counter() - began))
 
 
 def _receive(pipe: Connection, process: Any) -> Any:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dasksne.optimise.harmonics import SAMPLE, independent_columns
+from dasksne.optimise.harmonics import SAMPLE, _unexplained, independent_columns
 
 
 @pytest.fixture
@@ -38,3 +38,8 @@ def test_many_points_are_sampled_the_same_way_each_time(strip):
 
 def test_neither_scale_nor_sign_matters(strip):
     assert independent_columns(strip * [1e-3, -1e3, 1.0, -1e-6], 2) == [0, 3]
+
+
+def test_a_point_does_not_explain_itself():
+    noise = np.random.default_rng(0).standard_normal((40, 4))
+    assert _unexplained(noise[:, :3], noise[:, 3]) > 1.0

@@ -87,9 +87,27 @@ def test_a_cost_that_is_not_finite_is_taken_back_under_jitter_too():
     assert any(state.step_size < 0.004 for state in states)
 
 
-def test_steps_are_bounded(sne, random_map):
-    end = run(Momentum(step_size=1e6, jitter=0.0, max_iter=1), sne, 1e-3 * random_map)[-1]
-    assert end.step <= 0.25 * (1 + 1e-12)
+def test_jitter_is_new_in_each_iteration():
+    def flat(y):
+        return Evaluation(1.0, np.full_like(y, 1e-300), np.zeros(len(y)))
+
+    states = run(Momentum(step_size=1.0, jitter_decay=1.0, max_iter=2), flat, np.zeros((300, 2)))
+    first, second = states[1].y - states[0].y, states[2].y - states[1].y
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.2
+
+
+def test_does_not_stop_on_its_cost_before_the_jitter_is_gone(sne, step_size, random_map):
+    end = run(Momentum(step_size, tol=0.9, jitter_decay=0.9), sne, random_map)[-1]
+    assert 0.9**end.iteration < 0.01
+
+
+def test_steps_are_bounded():
+    def slope(y):
+        return Evaluation(float(np.sum(y)), np.ones_like(y), np.zeros(len(y)))
+
+    y = np.array([[0.0, 0.0], [8.0, 0.0]])
+    end = run(Momentum(step_size=1e6, jitter=0.0, max_iter=1), slope, y)[-1]
+    assert end.step == pytest.approx(2.0)
 
 
 def test_gives_up_where_no_step_is_short_enough():

@@ -1,0 +1,65 @@
+"""What a stage computes before it optimises: the calibration of all rows, S, the objective."""
+
+import numpy as np
+
+from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
+from dasksne.errors import InvalidInputError
+from dasksne.job import Job
+from dasksne.kernels.calibration import Calibration
+from dasksne.objective import SNEObjective
+
+
+def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibration:
+    """Find precision and normaliser of all rows at a perplexity, as stage k does.
+
+    Parameters
+    ----------
+    job : Job
+    perplexity : float
+        Not used where sigma is given.
+    k : int
+        Stage, for the watcher.
+    keep : bool
+        Whether the run keeps what is found; row blocks that it has already are read.
+    """
+    exponent = job.source.exponent
+    width = width_of(job.settings, perplexity, exponent)
+    blocks = job.plan.blocks
+    finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
+    todo = [rows for rows in blocks if rows.start not in finished]
+    outputs = Outputs(
+        job.run if keep else None,
+        probabilities=job.plan.keeps_p,
+        distances="distances" in job.settings.save,
+        dtype=job.plan.dtype,
+    )
+    handles = start_calibration(job.executor, job.source, width, todo, outputs)
+    n_stages = len(job.schedule)
+    for rows, handle in zip(todo, handles, strict=True):
+        job.watcher.blocks_done(k, n_stages, len(finished), len(blocks))
+        finished[rows.start] = job.executor.result(handle)
+    job.watcher.blocks_done(k, n_stages, len(blocks), len(blocks))
+    parts = [finished[rows.start] for rows in blocks]
+    found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if not np.all(np.isfinite(found.log_normaliser)):
+        raise InvalidInputError(
+            f"sigma={job.settings.sigma} is so small beside the distances between the points that "
+            "their exponents overflow"
+        )
+    return found
+
+
+def make_objective(job: Job, calibration: Calibration) -> SNEObjective:
+    """Make S, and return the objective that it stands for."""
+    plan = job.plan
+    shards = start_shards(job.executor, job.source, calibration, plan, job.run)
+    for shard in shards:
+        job.executor.wait(shard)
+    return SNEObjective(
+        job.executor,
+        shards,
+        plan.shard_rows,
+        float(np.sum(calibration.entropy)),
+        plan.repulsion,
+        job.settings.repulsion_rtol,
+    )

@@ -1,0 +1,240 @@
+"""Judge the maps: final cost, work and neighbours kept, against other optimisers of the same cost.
+
+    python tests/benchmarks/quality.py --data digits iris --seeds 10 --json quality.json
+    python tests/benchmarks/quality.py --mnist mnist.npz --data mnist3000 --no-peers
+
+All costs are computed from the same P by one literal function, in NumPy, entry by entry.
+"""
+
+import statistics
+import time
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import dask
+import numpy as np
+import scipy.optimize
+from common import (
+    Report,
+    available,
+    limited,
+    make_parser,
+    principal_components,
+    read_mnist,
+)
+from engine import engine_of
+from peers import torchdr_fit
+from scipy.special import logsumexp
+from sklearn import datasets
+from sklearn.manifold import trustworthiness
+from sklearn.neighbors import NearestNeighbors
+
+import dasksne
+
+ROWS = 500
+NEIGHBOURS = 10
+MOST_TRUSTED = 10_000
+"""Points: scikit-learn's trustworthiness holds N^2 ranks."""
+DATA: dict[str, float] = {
+    "digits": 30,
+    "digits500": 30,
+    "iris": 40,
+    "swiss": 20,
+    "gaussian": 30,
+    "mnist3000": 30,
+    "mnist7000": 30,
+    "mnist70000": 30,
+}
+"""Names and perplexities."""
+
+
+class Map(NamedTuple):
+    Y: np.ndarray
+    seconds: float
+    evaluations: int | str
+    builds: int | str
+    """Of P."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = make_parser(__doc__)
+    default = [name for name in DATA if not name.startswith("mnist")]
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=default)
+    parser.add_argument("--seeds", type=int, default=10, help="random starts beside PCA")
+    parser.add_argument("--tail-mass", type=float, default=0.0)
+    parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
+    parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
+    options = parser.parse_args(arguments)
+    report = Report("The maps: final cost, work, neighbours kept", options)
+    with (
+        dask.config.set(scheduler="threads", num_workers=options.threads),
+        limited(options.threads),
+    ):
+        for name in options.data:
+            _judge(report, name, options)
+    report.finish()
+
+
+def _judge(report: Report, name: str, options: Namespace) -> None:
+    X, perplexity = load(name, options), DATA[name]
+    n = len(X)
+    P = dasksne.conditional_probabilities(X, perplexity=perplexity)
+    starts = {"PCA": {"init": "pca"}} | {
+        f"seed {seed}": {"init": "random", "random_state": seed} for seed in range(options.seeds)
+    }
+    kinds = {"dasksne": {s: lambda c=c: fit(X, perplexity, c, options) for s, c in starts.items()}}
+    if options.peers:
+        kinds["scipy L-BFGS-B"] = {"PCA": lambda: scipy_fit(X, perplexity, options)}
+        for peer, run in available(
+            report, {"TorchDR SNE": lambda: torchdr_fit(X, perplexity, options.threads)}
+        ).items():
+            kinds[peer] = {"PCA": lambda run=run: timed(run)}
+    rows = []
+    for kind, runs in kinds.items():
+        found = {start: attempt(run) for start, run in runs.items()}
+        for which, maps in _groups(found).items():
+            rows.append({"what": kind, "start": which, **_summary(maps, X, P)})
+    report.table(f"{name}, {n:,} points, perplexity {perplexity:g}", rows)
+
+
+def _groups(found: dict[str, Map | str]) -> Iterator[tuple[str, list[Map | str]]] | Any:
+    """Split into the start by PCA and all random ones together."""
+    random = [each for start, each in found.items() if start != "PCA"]
+    return {"PCA": [found["PCA"]]} | ({f"{len(random)} seeds": random} if random else {})
+
+
+def _summary(maps: list[Map | str], X: np.ndarray, P: Any) -> dict[str, Any]:
+    failed = [each for each in maps if isinstance(each, str)]
+    if failed:
+        return dict.fromkeys(COLUMNS, "") | {"cost": failed[0]}
+    costs = [literal_cost(P, each.Y) for each in maps]
+    kept = [neighbours_kept(X, each.Y) for each in maps]
+    trusted = [
+        trustworthiness(X, each.Y, n_neighbors=NEIGHBOURS) if len(X) <= MOST_TRUSTED else np.nan
+        for each in maps
+    ]
+    columns = (
+        f"{min(costs):.10g}" if len(costs) == 1 else f"{min(costs):.8g} to {max(costs):.8g}",
+        f"{min(costs) / len(X):.5f}",
+        _median(maps, "evaluations"),
+        _median(maps, "builds"),
+        f"{statistics.median(each.seconds for each in maps):.3g} s",
+        f"{statistics.median(trusted):.4f}",
+        f"{statistics.median(kept):.4f}",
+    )
+    return dict(zip(COLUMNS, columns, strict=True))
+
+
+COLUMNS = (
+    "cost",
+    "lowest C / N",
+    "evaluations",
+    "builds of P",
+    "time",
+    "trustworthiness",
+    f"neighbours kept ({NEIGHBOURS})",
+)
+
+
+def _median(maps: list[Map], field: str) -> float | str:
+    values = [getattr(each, field) for each in maps]
+    return statistics.median(values) if all(isinstance(v, int) for v in values) else values[0]
+
+
+def attempt(run: Callable[[], Map]) -> Map | str:
+    """Return the map, or what went wrong: a peer may diverge."""
+    try:
+        return run()
+    except ValueError as error:
+        return f"failed: {str(error).splitlines()[0][:60]}"
+
+
+def fit(X: np.ndarray, perplexity: float, chosen: dict[str, Any], options: Namespace) -> Map:
+    began = time.perf_counter()
+    model = dasksne.SNE(
+        perplexity=perplexity,
+        tail_mass=options.tail_mass,
+        max_iter=options.max_iter,
+        annealing=None if options.annealing == "none" else "auto",
+        **chosen,
+    ).fit(X)
+    seconds = time.perf_counter() - began
+    stages = np.unique(model.history_["stage"]).size
+    return Map(model.embedding_, seconds, int(model.history_["evaluations"][-1]), stages)
+
+
+def scipy_fit(X: np.ndarray, perplexity: float, options: Namespace) -> Map:
+    """Minimise the package's own cost with scipy, from the PCA start."""
+    began = time.perf_counter()
+    with engine_of(X, perplexity=perplexity, tail_mass=options.tail_mass) as engine:
+        objective = engine.objective(engine.calibrate())
+        start = X[:, :2] - X[:, :2].mean(axis=0) if X.shape[1] == 2 else first_components(X)
+
+        def evaluate(y: np.ndarray) -> tuple[float, np.ndarray]:
+            found = objective(y.reshape(start.shape))
+            return found.cost, found.gradient.ravel()
+
+        limits = {"maxiter": options.max_iter, "maxfun": 10 * options.max_iter}
+        found = scipy.optimize.minimize(
+            evaluate, start.ravel(), jac=True, method="L-BFGS-B", options=limits
+        )
+    seconds = time.perf_counter() - began
+    return Map(found.x.reshape(start.shape), seconds, int(found.nfev), 1)
+
+
+def timed(run: Callable[[], np.ndarray]) -> Map:
+    began = time.perf_counter()
+    Y = run()
+    return Map(np.asarray(Y, dtype=np.float64), time.perf_counter() - began, "", 1)
+
+
+def first_components(X: np.ndarray) -> np.ndarray:
+    """Return the PCA start with standard deviation 1 in its first column."""
+    X = X - X.mean(axis=0)
+    u, s, _ = np.linalg.svd(X, full_matrices=False)
+    Y = u[:, :2] * s[:2]
+    return Y / Y[:, 0].std()
+
+
+def literal_cost(P: Any, Y: np.ndarray) -> float:
+    """Return sum p log(p / q), with log q taken before q can underflow."""
+    total = 0.0
+    for start in range(0, len(Y), ROWS):
+        rows = slice(start, min(start + ROWS, len(Y)))
+        p = P[rows].compute()
+        squared = ((Y[rows, None] - Y) ** 2).sum(axis=2)
+        squared[np.arange(len(squared)), np.arange(rows.start, rows.stop)] = np.inf
+        log_q = -squared - logsumexp(-squared, axis=1, keepdims=True)
+        kept = p > 0
+        total += np.sum(p[kept] * (np.log(p[kept]) - log_q[kept]))
+    return float(total)
+
+
+def neighbours_kept(X: np.ndarray, Y: np.ndarray) -> float:
+    """Return the share of each point's nearest neighbours that stay among its nearest."""
+    near = [NearestNeighbors(n_neighbors=NEIGHBOURS).fit(Z).kneighbors()[1] for Z in (X, Y)]
+    pairs = zip(*near, strict=True)
+    return float(np.mean([np.intersect1d(a, b).size / NEIGHBOURS for a, b in pairs]))
+
+
+def load(name: str, options: Namespace) -> np.ndarray:
+    if name.startswith("mnist"):
+        if options.mnist is None:
+            raise SystemExit(f"{name} needs --mnist PATH")
+        X = read_mnist(options.mnist)
+        n = int(name.removeprefix("mnist"))
+        X = principal_components(X)
+        return X if n == len(X) else X[np.random.default_rng(0).permutation(len(X))[:n]]
+    if name == "iris":
+        return datasets.load_iris().data
+    if name == "swiss":
+        return datasets.make_swiss_roll(1000, random_state=0)[0]
+    if name == "gaussian":
+        return np.random.default_rng(0).standard_normal((1000, 100))
+    return datasets.load_digits().data[: 500 if name == "digits500" else None]
+
+
+if __name__ == "__main__":
+    main()

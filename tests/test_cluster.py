@@ -1,0 +1,207 @@
+"""On a cluster of two processes: the same bits as on threads, also when a worker dies."""
+
+import asyncio
+import os
+import signal
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+import dasksne
+from dasksne.errors import InvalidInputError, ResourceError, StoreError
+from dasksne.executor import current_executor
+from dasksne.executor.client import INLINE_BYTES, ClientExecutor
+from dasksne.kernels.calibration import Calibration
+from dasksne.run import Run
+
+N = 200
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(N, 5))
+
+
+def sne(**options):
+    given = {"perplexity": 6.0, "annealing": [20.0], "max_iter": 4, "random_state": 3}
+    return dasksne.SNE(**{**given, "block_rows": 32, "shards": 4, **options})
+
+
+def on_threads(X, **options):
+    with dask.config.set(scheduler="threads"):
+        return sne(**options).fit(X)
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+    assert found.kl_divergence_ == expected.kl_divergence_
+
+
+# The executor
+
+
+def test_the_current_client_is_used(client):
+    with current_executor() as executor:
+        assert isinstance(executor, ClientExecutor)
+        assert executor.n_threads == 2
+        assert not executor.shares_memory
+        assert executor.memory_found() == 2 * 2**30
+
+
+def test_results_come_in_the_order_of_the_items(client):
+    with current_executor() as executor:
+        numbers = executor.map(int, range(6))
+        handles = executor.map(pow, numbers, executor.broadcast(2))
+        for handle in handles:
+            executor.wait(handle)
+        assert [executor.result(handle) for handle in handles] == [0, 1, 4, 9, 16, 25]
+
+
+def test_an_error_of_a_task_is_raised_where_it_is_waited_for(client):
+    with current_executor() as executor:
+        for ask in (executor.wait, executor.result):
+            (handle,) = executor.map(float, ["not a number"])
+            with pytest.raises(ValueError, match="not a number"):
+                ask(handle)
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BYTES])
+def test_a_broadcast_value_arrives_whole(client, size):
+    """Also where it is a tuple of arrays, which scattering would take apart."""
+    values = Calibration(*(np.full(size, float(i)) for i in range(len(Calibration._fields))))
+    with current_executor() as executor:
+        shared = executor.broadcast(values)
+        assert (shared is values) == (size == 10)
+        (handle,) = executor.map(type, [shared])
+        assert executor.result(handle) is Calibration
+
+
+def test_tasks_have_one_blas_thread(client):
+    with current_executor() as executor:
+        (handle,) = executor.map(blas_threads, [None])
+        assert executor.result(handle) <= {1}
+
+
+def blas_threads(_):
+    from threadpoolctl import threadpool_info
+
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_workers_that_do_not_see_the_store_are_counted(client, data, monkeypatch, tmp_path):
+    with current_executor() as executor:
+        assert executor.blind_workers(str(tmp_path)) == []
+        assert len(executor.blind_workers(str(tmp_path / "nowhere"))) == 2
+    monkeypatch.setattr(ClientExecutor, "blind_workers", lambda *_: ["tcp://far:1"])
+    with pytest.raises(StoreError, match="1 workers do not see .*, the first of them tcp://far:1"):
+        sne(store=tmp_path / "run.zarr").fit(data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_asynchronous_client_is_refused():
+    async def ask():
+        async with Client(processes=False, asynchronous=True, dashboard_address=None):
+            with pytest.raises(InvalidInputError, match="asynchronous"):
+                current_executor()
+
+    asyncio.run(ask())
+
+
+# The same bits
+
+
+@pytest.mark.parametrize("p_storage", ["memory", "zarr", "recompute"])
+def test_two_processes_give_the_bits_of_threads(client, data, p_storage):
+    expected = on_threads(data, p_storage=p_storage)
+    assert_same(sne(p_storage=p_storage).fit(data), expected)
+    assert_same(sne(p_storage=p_storage).fit(da.from_array(data, chunks=(37, 2))), expected)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"metric": "precomputed"}], ids=str)
+def test_other_ways_too(client, data, options):
+    X = np.abs(data[:, :1] - data[:, 0]) if "metric" in options else data
+    assert_same(sne(**options).fit(X), on_threads(X, **options))
+
+
+def test_large_arrays_are_scattered(client, data, monkeypatch):
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
+    assert_same(sne().fit(data), on_threads(data))
+
+
+def test_a_run_kept_by_a_cluster_goes_on_anywhere(client, data, tmp_path):
+    store = tmp_path / "run.zarr"
+
+    def interrupt(event):
+        if (event.stage, event.iteration) == (1, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, save=("Q",), callbacks=interrupt).fit(data)
+    with dask.config.set(scheduler="sync"):
+        found = dasksne.resume(store)
+    assert_same(found, on_threads(data))
+    assert Run.locate(store).state["status"] == "finished"
+
+
+def test_a_dask_array_is_not_gathered(client, data):
+    """Blocks that are computed on the workers stay there, and each is computed once."""
+    X = da.map_blocks(
+        counted, da.from_array(data, chunks=(50, 5)), dtype=float, meta=np.empty((0, 0))
+    )
+    client.run(lambda: COUNTS.clear())
+    found = sne().fit(X)
+    counts = client.run(lambda: list(COUNTS))
+    assert len(COUNTS) == 0, "a block was computed by the client"
+    assert sorted(row for rows in counts.values() for row in rows) == [0, 50, 100, 150]
+    assert_same(found, on_threads(data))
+
+
+COUNTS = []
+
+
+def counted(block, block_info=None):
+    COUNTS.append(block_info[0]["array-location"][0][0])
+    return block
+
+
+# Failures
+
+
+@pytest.mark.parametrize("p_storage", ["memory", "zarr", "recompute"])
+def test_a_worker_that_dies_changes_no_bit(client, data, p_storage):
+    expected = on_threads(data, p_storage=p_storage)
+    killed = []
+
+    def kill(event):
+        if (event.stage, event.iteration) == (1, 2):
+            pids = client.run(os.getpid)
+            address = sorted(pids)[0]
+            os.kill(pids[address], signal.SIGKILL)
+            killed.append(address)
+
+    assert_same(sne(p_storage=p_storage, callbacks=kill).fit(data), expected)
+    assert len(killed) == 1
+
+
+def test_too_little_memory_on_the_workers(client, data, monkeypatch):
+    monkeypatch.setattr(ClientExecutor, "memory_found", lambda _: 10**6)
+    with pytest.raises(ResourceError, match=r"900\.0 kB may be used"):
+        sne().fit(data)

@@ -1,0 +1,376 @@
+"""The estimator as scikit-learn, Dask and users expect it: what goes in, what is refused."""
+
+import math
+import pickle
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import reference
+import scipy.sparse
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import dasksne
+from dasksne.errors import InvalidInputError, ResourceError, StoreError
+from dasksne.executor.threads import ThreadExecutor
+
+N = 90
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(N, 5))
+
+
+def sne(**options):
+    given = {"perplexity": 6.0, "annealing": [20.0], "max_iter": 8, "random_state": 3}
+    return dasksne.SNE(**{**given, **options})
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+    assert found.kl_divergence_ == expected.kl_divergence_
+
+
+@parametrize_with_checks([dasksne.SNE(perplexity=2, max_iter=5)])
+def test_it_is_an_estimator(estimator, check):
+    check(estimator)
+
+
+def test_it_may_be_cloned_and_pickled(data):
+    model = sne(p_storage="zarr", annealing=None).fit(data)
+    assert clone(model).get_params() == model.get_params()
+    assert_same(pickle.loads(pickle.dumps(model)), model)  # noqa: S301
+
+
+def test_precomputed_distances_are_pairwise():
+    assert not sne().__sklearn_tags__().input_tags.pairwise
+    assert sne(metric="precomputed").__sklearn_tags__().input_tags.pairwise
+
+
+def test_names_of_its_columns(data):
+    names = sne(n_components=3).fit(data).get_feature_names_out()
+    assert list(names) == ["sne0", "sne1", "sne2"]
+
+
+# The same bits
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "momentum"])
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_any_number_of_threads(data, optimizer, init):
+    found = []
+    for scheduler, workers in (("sync", None), ("threads", 1), ("threads", 2), ("threads", 4)):
+        with dask.config.set(scheduler=scheduler, num_workers=workers):
+            model = sne(optimizer=optimizer, init=init, block_rows=16, shards=4)
+            found.append(model.fit(data))
+    for model in found[1:]:
+        assert_same(model, found[0])
+
+
+def test_any_input(data, tmp_path):
+    np.save(tmp_path / "X.npy", data)
+    zarr.create_array(tmp_path / "X.zarr", data=data, chunks=(17, 2))
+    expected = sne().fit(data)
+    for X in (
+        data.tolist(),
+        np.asfortranarray(data),
+        np.load(tmp_path / "X.npy", mmap_mode="r"),
+        zarr.open_array(tmp_path / "X.zarr", mode="r"),
+        da.from_array(data, chunks=(N, 5)),
+        da.from_array(data, chunks=(7, 2)),
+        da.from_array(data, chunks=((1, 50, 39), (5,))),
+    ):
+        assert_same(sne().fit(X), expected)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"block_rows": 1},
+        {"block_rows": 16, "shards": 2},
+        {"block_rows": 1000},
+        {"p_storage": "memory"},
+        {"p_storage": "zarr", "block_rows": 32},
+        {"p_storage": "recompute", "block_rows": 32, "shards": 1},
+        {"repulsion": "direct"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("keep", [False, True])
+def test_any_layout(data, tmp_path, layout, keep):
+    store = tmp_path / "run.zarr" if keep else None
+    assert_same(sne(store=store, **layout).fit(data), sne().fit(data))
+
+
+@given(
+    st.integers(5, 40),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.floats(0.1, 0.9),
+    st.integers(1, 45),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=15)
+def test_any_problem(n, n_features, d, share, rows, block_rows, seed):
+    """Chunks and row blocks change no bit, and the cost is that of the map returned."""
+    X = np.random.default_rng(seed).normal(size=(n, n_features))
+    options = {
+        "perplexity": 1.0 + share * (n - 2),
+        "n_components": d,
+        "annealing": None,
+        "max_iter": 3,
+    }
+    expected = sne(**options).fit(X)
+    found = sne(block_rows=block_rows, **options).fit(da.from_array(X, chunks=(rows, -1)))
+    assert_same(found, expected)
+    P = reference.vectorised_conditional_probabilities(X, options["perplexity"])
+    cost = reference.vectorised_evaluation(P, expected.embedding_)[0]
+    assert expected.kl_divergence_ == pytest.approx(cost, rel=1e-9, abs=1e-9)
+
+
+def test_a_seed_repeats_a_run(data):
+    random = {"init": "random", "optimizer": "momentum"}
+    first, same = sne(**random).fit(data), sne(**random).fit(data)
+    assert_same(same, first)
+    other = sne(**random | {"random_state": 4}).fit(data)
+    assert not np.array_equal(other.embedding_, first.embedding_)
+    state = sne(**random | {"random_state": np.random.RandomState(3)}).fit(data)
+    assert_same(state, first)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "momentum"])
+def test_the_unit_of_x_does_not_matter(data, optimizer):
+    options = {"init": "random", "optimizer": optimizer}
+    expected = sne(**options).fit(data)
+    found = [sne(**options).fit(np.ldexp(data, exponent)) for exponent in (-498, -40, 3, 400)]
+    for model in found:
+        np.testing.assert_allclose(model.embedding_, expected.embedding_, rtol=0.0, atol=1e-10)
+        assert model.kl_divergence_ == pytest.approx(expected.kl_divergence_, rel=1e-12)
+    assert_same(found[-1], found[0])  # both are divided by a power of two
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e-150, 1e300, 1e-300])
+def test_values_near_the_ends_of_the_numbers(data, scale):
+    found, expected = sne().fit(scale * data), sne().fit(data)
+    assert found.kl_divergence_ == pytest.approx(expected.kl_divergence_, rel=1e-9)
+    np.testing.assert_allclose(found.embedding_, expected.embedding_, rtol=1e-6, atol=1e-6)
+
+
+def test_sigma_has_the_unit_of_x(data):
+    found = dasksne.SNE(sigma=1.5 * 2.0**400, max_iter=5).fit(np.ldexp(data, 400))
+    expected = dasksne.SNE(sigma=1.5, max_iter=5).fit(data)
+    assert found.kl_divergence_ == pytest.approx(expected.kl_divergence_, rel=1e-12)
+
+
+# What comes back
+
+
+def test_arrays_come_back_as_they_came(data, tmp_path):
+    model = sne()
+    Y = model.fit_transform(data)
+    assert isinstance(Y, np.ndarray)
+    assert Y is model.embedding_
+    lazy = model.fit_transform(da.from_array(data, chunks=(40, 5)))
+    assert isinstance(lazy, da.Array)
+    assert lazy.chunks == ((40, 40, 10), (2,))
+    np.testing.assert_array_equal(lazy.compute(), Y)
+    stored = zarr.create_array(tmp_path / "X.zarr", data=data, chunks=(40, 5))
+    assert isinstance(model.fit_transform(stored), np.ndarray)
+
+
+def test_a_data_frame(data):
+    pandas = pytest.importorskip("pandas")
+    found = sne().fit(pandas.DataFrame(data, columns=list("abcde")))
+    assert_same(found, sne().fit(data))
+    assert list(found.feature_names_in_) == list("abcde")
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, np.longdouble, np.int16, np.uint8, ">f8"]
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_any_real_numbers(rng, dtype, lazy, tmp_path):
+    X = (3 * rng.random((N, 20))).astype(dtype)
+    expected = sne().fit(X.astype(np.float64))
+    given = da.from_array(X, chunks=(30, 20)) if lazy else X
+    found = sne(store=tmp_path / "run.zarr").fit(given)
+    np.testing.assert_allclose(found.embedding_, expected.embedding_, atol=1e-9)
+
+
+def test_precomputed_distances(data):
+    distances = np.sqrt(reference.squared_distances(data))
+    found = sne(metric="precomputed", init="random").fit(distances)
+    expected = sne(init="random").fit(data)
+    assert found.kl_divergence_ == pytest.approx(expected.kl_divergence_, rel=1e-9)
+
+
+# A Dask array stays where it is
+
+
+@pytest.mark.parametrize("chunks", [(7, 5), (30, 2), (N, 5)])
+def test_each_block_is_computed_once_and_none_is_gathered(data, chunks, monkeypatch):
+    seen = []
+
+    def look(block, block_info=None):
+        seen.append(block_info[0]["chunk-location"])
+        return block
+
+    X = da.from_array(data, chunks=chunks).map_blocks(look, dtype=float, meta=np.empty((0, 0)))
+    compute = da.Array.__array__
+
+    def refuse(self, *args, **options):
+        assert self.shape != X.shape, "X was gathered"
+        return compute(self, *args, **options)
+
+    monkeypatch.setattr(da.Array, "__array__", refuse)
+    monkeypatch.setattr(da.Array, "compute", lambda *_: pytest.fail("something was gathered"))
+    sne().fit(X)
+    assert sorted(seen) == sorted(np.ndindex(*X.numblocks))
+
+
+# What is refused, before anything is done
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fail if a task is started."""
+    monkeypatch.setattr(ThreadExecutor, "map", lambda *_: pytest.fail("work was started"))
+
+
+def lazily(X):
+    return da.from_array(X, chunks=(max(1, len(X) // 2), *X.shape[1:]))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, lazily])
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros(20), "1D array|1 dimensions"),
+        (np.zeros((20, 3, 2)), "dim 3|3 dimensions"),
+        (np.zeros((0, 3)), "0 sample|at least two rows"),
+        (np.zeros((20, 0)), "0 feature|one feature"),
+        (np.zeros((1, 3)), "1 sample|at least two rows"),
+        (np.zeros((20, 3), dtype=complex), "[Cc]omplex|real numbers"),
+        (np.full((20, 3), "a"), "bytes/strings|real numbers"),
+        (np.full((20, 3), None), "holds NaN|real numbers"),
+        (np.zeros((20, 3), dtype="M8[s]"), "real numbers"),
+    ],
+    ids=["1-d", "3-d", "empty", "no features", "one row", "complex", "text", "object", "dates"],
+)
+def test_data_that_is_no_matrix_of_numbers(X, message, wrap, no_work, tmp_path):
+    with pytest.raises((ValueError, TypeError), match=message):
+        sne(store=tmp_path / "run.zarr", annealing=None).fit(wrap(X))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_values_are_named(data, bad, tmp_path):
+    data[[12, 30], 1] = bad
+    for X in (data, da.from_array(data, chunks=(20, 5))):
+        with pytest.raises(InvalidInputError, match=r"in 2 of its 90 rows, first in row 12"):
+            sne(store=tmp_path / "run.zarr").fit(X)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_of_unknown_size(data):
+    X = da.from_array(data, chunks=(30, 5))
+    with pytest.raises(InvalidInputError, match="compute_chunk_sizes"):
+        sne().fit(X[X[:, 0] > 0.0])
+
+
+def test_sparse_matrices(data, no_work):
+    with pytest.raises(TypeError, match="[Ss]parse"):
+        sne().fit(scipy.sparse.csr_array(data))
+    X = da.from_array(data, chunks=(30, 5))
+    X = X.map_blocks(scipy.sparse.csr_array, meta=scipy.sparse.csr_array((0, 0)))
+    with pytest.raises(InvalidInputError, match="blocks of csr_array.*toarray"):
+        sne().fit(X)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((20, 3)), "square"),
+        (np.zeros((20, 20)) - 1.0 + np.eye(20), "negative"),
+        (np.ones((20, 20)), "to themselves must be zero"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [np.asarray, lazily])
+def test_what_are_no_distances(X, message, wrap):
+    with pytest.raises(InvalidInputError, match=message):
+        sne(metric="precomputed", annealing=None).fit(wrap(X))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"perplexity": 1.0}, "above 1"),
+        ({"perplexity": N - 1}, "below N - 1 = 89"),
+        ({"perplexity": None, "sigma": -1.0}, "sigma"),
+        ({"sigma": 1.0}, "give one of the two"),
+        ({"metric": "manhattan"}, "'euclidean', "),
+        ({"init": "zeros"}, "'pca', "),
+        ({"init": np.zeros((N, 3))}, r"\(90, 3\).*\(90, 2\)"),
+        ({"annealing": [200.0]}, "below N - 1 = 89"),
+        ({"save": "P"}, "'distances', 'Q'"),
+        ({"n_components": 0}, "n_components=0"),
+        ({"sigma": 1e-200, "perplexity": None}, "sigma=1e-200 is so small"),
+        ({"store": "http://host/run"}, "protocols"),
+        ({"memory_limit": "12kB"}, r"need .*MB of memory and 12\.0 kB may be used"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_options_that_make_no_sense(data, options, message):
+    with pytest.raises((InvalidInputError, ResourceError, StoreError), match=message):
+        sne(**options).fit(data)
+
+
+# What is not refused
+
+
+def test_duplicate_rows(data):
+    data[1:4] = data[0]
+    model = sne().fit(data)
+    assert math.isfinite(model.kl_divergence_)
+    assert model.report_["rows_below_perplexity"] == 0
+
+
+def test_more_duplicates_than_neighbours_are_told_of(data):
+    data[:12] = 100.0
+    with pytest.warns(UserWarning, match="12 of 90 rows cannot reach the perplexity 6"):
+        model = sne().fit(data)
+    assert np.isfinite(model.embedding_).all()
+
+
+def test_equal_rows():
+    with pytest.warns(UserWarning, match="90 of 90 rows cannot reach"):
+        model = sne().fit(np.ones((N, 4)))
+    assert np.isfinite(model.embedding_).all()
+    assert model.kl_divergence_ == pytest.approx(0.0, abs=1e-10)
+
+
+def test_a_map_of_more_dimensions_than_the_data(rng):
+    """No direction of the map is left empty."""
+    Y = sne(annealing=None, max_iter=60, n_components=3).fit_transform(rng.normal(size=(N, 1)))
+    assert (Y.std(axis=0) > 1e-3).all()
+
+
+def test_a_plan_computes_nothing(data, no_work, nothing_computes):
+    with dask.config.set(scheduler="threads"):
+        plan = sne().plan(da.from_array(data, chunks=(20, 5)))
+    assert plan.n_points == N
+    assert plan.p_bytes == 8 * N**2
+
+
+def test_an_array_that_is_read_only(data):
+    data.flags.writeable = False
+    before = data.copy()
+    sne(store=None).fit(data)
+    np.testing.assert_array_equal(data, before)

@@ -1,0 +1,126 @@
+"""Every command and example of the README runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+URL = "https://github.com/dasksne/dasksne"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SETUPS = [text for kind, text in BLOCKS if text.startswith("git clone")]
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+SHELL = [text for kind, text in BLOCKS if kind == "sh" and text not in SETUPS]
+
+
+def test_all_code_is_known_to_these_tests():
+    assert len(BLOCKS) == len(SETUPS) + len(PYTHON) + len(SHELL)
+    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 4, 2)
+
+
+def test_what_it_points_to_is_there():
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert "examples/digits.png" in targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, rng):
+    """Stand in an empty folder but for features.npy, with this environment's programs first."""
+    np.save(tmp_path / "features.npy", rng.normal(size=(150, 6)))
+    monkeypatch.setenv(
+        "PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_python(text):
+    Path("example.py").write_text(text)
+    return subprocess.check_output([sys.executable, "example.py"], text=True)
+
+
+def run_shell(text):
+    return subprocess.check_output(["bash", "-euc", text], text=True)
+
+
+def test_python_examples(folder):
+    iris, literal, cluster, reading = PYTHON
+    assert "Client" in cluster
+    cost, iterations, *_ = run_python(iris).split()
+    assert 12.7 < float(cost) < 12.8
+    assert int(iterations) > 0
+    assert (folder / "iris.zarr").is_dir()
+    lowest, gradient = run_python(literal).split()
+    assert float(lowest) > 0.0
+    assert float(gradient) < 0.1
+    row_sum, again = run_python(reading).split()
+    assert float(row_sum) == 1.0
+    assert float(again) == float(cost)
+
+
+@pytest.mark.cluster
+def test_the_python_example_on_a_cluster(folder):
+    run_python(PYTHON[2])
+    assert (folder / "cluster.zarr").is_dir()
+
+
+def test_shell_examples(folder):
+    printed = run_shell(SHELL[0])
+    assert "150 points of 6 features" in printed
+    assert (folder / "map.svg").exists()
+    assert (folder / "map.csv").read_text().startswith("sne0,sne1\n")
+
+
+@pytest.mark.cluster
+def test_shell_examples_on_a_cluster(folder):
+    from distributed import LocalCluster  # noqa: PLC0415 - by this test alone
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        address = cluster.scheduler_address
+        (folder / "scheduler.json").write_text(f'{{"address": "{address}"}}')
+        assert "tcp://scheduler:8786" in SHELL[1]
+        printed = run_shell(SHELL[1].replace("tcp://scheduler:8786", address))
+    assert printed.count("finished") == 2
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Make a repository of the files as they are now."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        names = subprocess.check_output(listed, cwd=ROOT, text=True).splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not in a git checkout")
+    copy = tmp_path / "checkout"
+    for name in names:
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for arguments in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "copy"]):
+        subprocess.run(["git", *arguments], cwd=copy, check=True)
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SETUPS, ids=["map", "tests"])
+def test_the_two_commands(tmp_path, checkout, monkeypatch, command):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    # As for a newcomer: no environment that is active, no options for pytest from the one here; and
+    # of the tests a few, this one not among them.
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "tests/test_import.py")
+    assert URL in command
+    run_shell(command.replace(URL, str(checkout)).replace("cd dasksne", "cd checkout"))
+    if "embed" in command:
+        assert (empty / "checkout" / "digits.png").read_bytes().startswith(b"\x89PNG")

@@ -3,21 +3,25 @@
 import asyncio
 import os
 import signal
+import uuid
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import dasksne
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.executor import current_executor
-from dasksne.executor.client import INLINE_BYTES, ClientExecutor
+from dasksne.executor.client import INLINE_BYTES, ClientExecutor, _limited
 from dasksne.kernels.calibration import Calibration
 from dasksne.run import Run
 
 N = 200
+
+pytestmark = pytest.mark.usefixtures("client")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def assert_same(found, expected):
 # The executor
 
 
-def test_the_current_client_is_used(client):
+def test_the_current_client_is_used():
     with current_executor() as executor:
         assert isinstance(executor, ClientExecutor)
         assert executor.n_threads == 2
@@ -66,7 +70,7 @@ def test_the_current_client_is_used(client):
         assert executor.memory_found() == 2 * 2**30
 
 
-def test_results_come_in_the_order_of_the_items(client):
+def test_results_come_in_the_order_of_the_items():
     with current_executor() as executor:
         numbers = executor.map(int, range(6))
         handles = executor.map(pow, numbers, executor.broadcast(2))
@@ -75,7 +79,7 @@ def test_results_come_in_the_order_of_the_items(client):
         assert [executor.result(handle) for handle in handles] == [0, 1, 4, 9, 16, 25]
 
 
-def test_an_error_of_a_task_is_raised_where_it_is_waited_for(client):
+def test_an_error_of_a_task_is_raised_where_it_is_waited_for():
     with current_executor() as executor:
         for ask in (executor.wait, executor.result):
             (handle,) = executor.map(float, ["not a number"])
@@ -84,41 +88,39 @@ def test_an_error_of_a_task_is_raised_where_it_is_waited_for(client):
 
 
 @pytest.mark.parametrize("size", [10, INLINE_BYTES])
-def test_a_broadcast_value_arrives_whole(client, size):
+def test_a_broadcast_value_arrives_whole(size):
     """Also where it is a tuple of arrays, which scattering would take apart."""
     values = Calibration(*(np.full(size, float(i)) for i in range(len(Calibration._fields))))
     with current_executor() as executor:
         shared = executor.broadcast(values)
-        assert (shared is values) == (size == 10)
+        assert isinstance(shared, Calibration if size == 10 else Future)
         (handle,) = executor.map(type, [shared])
         assert executor.result(handle) is Calibration
 
 
-def test_tasks_have_one_blas_thread(client):
-    with current_executor() as executor:
-        (handle,) = executor.map(blas_threads, [None])
-        assert executor.result(handle) <= {1}
+def test_tasks_have_one_blas_thread():
+    """Workers of a batch system are not started with one, as those of a LocalCluster are."""
+    with threadpool_limits(limits=2, user_api="blas"):
+        assert _limited(blas_threads) == {1}
 
 
-def blas_threads(_):
-    from threadpoolctl import threadpool_info
-
+def blas_threads():
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
-def test_workers_that_do_not_see_the_store_are_counted(client, data, monkeypatch, tmp_path):
+def test_workers_that_do_not_see_the_store_are_counted(data, monkeypatch, tmp_path):
     with current_executor() as executor:
         assert executor.blind_workers(str(tmp_path)) == []
         assert len(executor.blind_workers(str(tmp_path / "nowhere"))) == 2
     monkeypatch.setattr(ClientExecutor, "blind_workers", lambda *_: ["tcp://far:1"])
-    with pytest.raises(StoreError, match="1 workers do not see .*, the first of them tcp://far:1"):
+    with pytest.raises(StoreError, match=r"1 workers do not see .*, the first of them tcp://far:1"):
         sne(store=tmp_path / "run.zarr").fit(data)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_asynchronous_client_is_refused():
+def test_an_asynchronous_client_is_refused(cluster):
     async def ask():
-        async with Client(processes=False, asynchronous=True, dashboard_address=None):
+        async with Client(cluster.scheduler_address, asynchronous=True):
             with pytest.raises(InvalidInputError, match="asynchronous"):
                 current_executor()
 
@@ -129,24 +131,24 @@ def test_an_asynchronous_client_is_refused():
 
 
 @pytest.mark.parametrize("p_storage", ["memory", "zarr", "recompute"])
-def test_two_processes_give_the_bits_of_threads(client, data, p_storage):
+def test_two_processes_give_the_bits_of_threads(data, p_storage):
     expected = on_threads(data, p_storage=p_storage)
     assert_same(sne(p_storage=p_storage).fit(data), expected)
     assert_same(sne(p_storage=p_storage).fit(da.from_array(data, chunks=(37, 2))), expected)
 
 
 @pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"metric": "precomputed"}], ids=str)
-def test_other_ways_too(client, data, options):
+def test_other_ways_too(data, options):
     X = np.abs(data[:, :1] - data[:, 0]) if "metric" in options else data
     assert_same(sne(**options).fit(X), on_threads(X, **options))
 
 
-def test_large_arrays_are_scattered(client, data, monkeypatch):
+def test_large_arrays_are_scattered(data, monkeypatch):
     monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
     assert_same(sne().fit(data), on_threads(data))
 
 
-def test_a_run_kept_by_a_cluster_goes_on_anywhere(client, data, tmp_path):
+def test_a_run_kept_by_a_cluster_goes_on_anywhere(data, tmp_path):
     store = tmp_path / "run.zarr"
 
     def interrupt(event):
@@ -161,25 +163,20 @@ def test_a_run_kept_by_a_cluster_goes_on_anywhere(client, data, tmp_path):
     assert Run.locate(store).state["status"] == "finished"
 
 
-def test_a_dask_array_is_not_gathered(client, data):
-    """Blocks that are computed on the workers stay there, and each is computed once."""
-    X = da.map_blocks(
-        counted, da.from_array(data, chunks=(50, 5)), dtype=float, meta=np.empty((0, 0))
-    )
-    client.run(lambda: COUNTS.clear())
+def test_a_dask_array_is_not_gathered(client, data, tmp_path):
+    """Its blocks are computed on the workers, each once."""
+
+    def note(block, block_info=None):
+        start = block_info[0]["array-location"][0][0]
+        (tmp_path / f"{start}-{os.getpid()}-{uuid.uuid4()}").touch()
+        return block
+
+    X = da.from_array(data, chunks=(50, 5)).map_blocks(note, dtype=float, meta=np.empty((0, 0)))
     found = sne().fit(X)
-    counts = client.run(lambda: list(COUNTS))
-    assert len(COUNTS) == 0, "a block was computed by the client"
-    assert sorted(row for rows in counts.values() for row in rows) == [0, 50, 100, 150]
+    notes = [path.name.split("-") for path in tmp_path.iterdir()]
+    assert sorted(int(start) for start, *_ in notes) == [0, 50, 100, 150]
+    assert {int(pid) for _, pid, *_ in notes} <= set(client.run(os.getpid).values())
     assert_same(found, on_threads(data))
-
-
-COUNTS = []
-
-
-def counted(block, block_info=None):
-    COUNTS.append(block_info[0]["array-location"][0][0])
-    return block
 
 
 # Failures
@@ -193,7 +190,7 @@ def test_a_worker_that_dies_changes_no_bit(client, data, p_storage):
     def kill(event):
         if (event.stage, event.iteration) == (1, 2):
             pids = client.run(os.getpid)
-            address = sorted(pids)[0]
+            address = min(pids)
             os.kill(pids[address], signal.SIGKILL)
             killed.append(address)
 
@@ -201,7 +198,7 @@ def test_a_worker_that_dies_changes_no_bit(client, data, p_storage):
     assert len(killed) == 1
 
 
-def test_too_little_memory_on_the_workers(client, data, monkeypatch):
+def test_too_little_memory_on_the_workers(data, monkeypatch):
     monkeypatch.setattr(ClientExecutor, "memory_found", lambda _: 10**6)
     with pytest.raises(ResourceError, match=r"900\.0 kB may be used"):
         sne().fit(data)

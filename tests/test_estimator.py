@@ -264,7 +264,8 @@ def lazily(X):
     ],
     ids=["1-d", "3-d", "empty", "no features", "one row", "complex", "text", "object", "dates"],
 )
-def test_data_that_is_no_matrix_of_numbers(X, message, wrap, no_work, tmp_path):
+@pytest.mark.usefixtures("no_work")
+def test_data_that_is_no_matrix_of_numbers(X, message, wrap, tmp_path):
     with pytest.raises((ValueError, TypeError), match=message):
         sne(store=tmp_path / "run.zarr", annealing=None).fit(wrap(X))
     assert list(tmp_path.iterdir()) == []
@@ -285,12 +286,13 @@ def test_chunks_of_unknown_size(data):
         sne().fit(X[X[:, 0] > 0.0])
 
 
-def test_sparse_matrices(data, no_work):
-    with pytest.raises(TypeError, match="[Ss]parse"):
+@pytest.mark.usefixtures("no_work")
+def test_sparse_matrices(data):
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
         sne().fit(scipy.sparse.csr_array(data))
     X = da.from_array(data, chunks=(30, 5))
     X = X.map_blocks(scipy.sparse.csr_array, meta=scipy.sparse.csr_array((0, 0)))
-    with pytest.raises(InvalidInputError, match="blocks of csr_array.*toarray"):
+    with pytest.raises(InvalidInputError, match=r"blocks of csr_array.*toarray"):
         sne().fit(X)
 
 
@@ -362,7 +364,8 @@ def test_a_map_of_more_dimensions_than_the_data(rng):
     assert (Y.std(axis=0) > 1e-3).all()
 
 
-def test_a_plan_computes_nothing(data, no_work, nothing_computes):
+@pytest.mark.usefixtures("no_work", "nothing_computes")
+def test_a_plan_computes_nothing(data):
     with dask.config.set(scheduler="threads"):
         plan = sne().plan(da.from_array(data, chunks=(20, 5)))
     assert plan.n_points == N

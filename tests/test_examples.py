@@ -35,6 +35,7 @@ def test_digits_makes_a_map_and_a_picture(tmp_path, capsys):
     assert "trustworthiness 0.9" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_large_array_keeps_p_on_disk_within_its_memory(tmp_path, capsys):
     with dask.config.set(num_workers=2):
         load("large_array").main(1_600, 7_500, tmp_path, max_iter=5)

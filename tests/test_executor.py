@@ -78,9 +78,8 @@ def test_synchronous_work_stays_on_this_thread():
 
 def test_work_that_has_not_begun_is_cancelled_at_the_end():
     done = []
-    with pytest.raises(KeyboardInterrupt), ThreadExecutor(1) as executor:
+    with ThreadExecutor(1) as executor:
         executor.map(lambda item: (time.sleep(0.05), done.append(item)), range(100))
-        raise KeyboardInterrupt
     assert len(done) <= 2
 
 

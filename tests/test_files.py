@@ -30,6 +30,7 @@ def test_npy_is_mapped_and_not_read(tmp_path, x):
     np.save(tmp_path / "x.npy", x)
     found = read_input(str(tmp_path / "x.npy"))
     assert isinstance(found.X, np.memmap)
+    assert not found.X.flags.writeable
     np.testing.assert_array_equal(found.X, x)
     assert found.labels is None
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import reference
+from sklearn.datasets import load_digits, load_iris
 
 import dasksne
 from dasksne.job import HISTORY
@@ -149,8 +150,6 @@ def test_the_cost_falls(data):
 
 def test_the_known_minimum_of_ten_irises():
     """The answer of the smallvis package, C = 0.5177433200 from the raw principal scores."""
-    from sklearn.datasets import load_iris
-
     X = load_iris().data[:10]
     X = X - X.mean(axis=0)
     scores = X @ np.linalg.svd(X, full_matrices=False)[2][:2].T
@@ -161,15 +160,11 @@ def test_the_known_minimum_of_ten_irises():
 
 
 def test_the_digits_from_their_principal_components():
-    from sklearn.datasets import load_digits
-
     model = dasksne.SNE(perplexity=30, annealing=None).fit(load_digits().data)
     assert model.kl_divergence_ <= 2602.0
 
 
 def test_the_digits_by_annealing():
-    from sklearn.datasets import load_digits
-
     model = dasksne.SNE(perplexity=30).fit(load_digits().data[:500])
     assert model.kl_divergence_ == pytest.approx(449.0586, rel=1e-4)
 

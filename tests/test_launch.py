@@ -1,10 +1,10 @@
 """A run kept, interrupted, resumed, replaced; what is left behind; what is refused."""
 
-import os
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -352,7 +352,7 @@ def test_a_bad_array_does_not_cost_the_old_run(data, store):
     np.testing.assert_array_equal(dasksne.open_run(store).embedding, first.embedding_)
 
 
-def fail(block):
+def fail(_):
     raise ZeroDivisionError
 
 
@@ -418,7 +418,7 @@ PEAK = """
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux keeps the peak here")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps the peak here")
 @pytest.mark.parametrize("storage", ["zarr", "memory"])
 def test_memory_stays_within_its_limit(storage):
     """P has 128 MB: below that it goes to a store, and the limit holds."""

@@ -45,9 +45,7 @@ def test_a_run_is_read_with_nothing_but_zarr_and_dask(data, store):
     np.testing.assert_allclose(
         Q.compute(), reference.embedding_probabilities(model.embedding_), rtol=1e-11, atol=1e-300
     )
-    np.testing.assert_allclose(
-        D.compute(), np.sqrt(reference.squared_distances(data)), rtol=1e-13
-    )
+    np.testing.assert_allclose(D.compute(), np.sqrt(reference.squared_distances(data)), rtol=1e-13)
     np.testing.assert_array_equal(group["X"][:], data)
     np.testing.assert_array_equal(group["embedding"][:], model.embedding_)
     assert group.attrs["dasksne"]["status"] == "finished"
@@ -99,7 +97,8 @@ def test_p_that_is_not_kept_is_computed(data, tmp_path, metric, exponent):
 
 
 @pytest.mark.parametrize("p_storage", ["memory", "recompute"])
-def test_nothing_is_computed_until_it_is_asked_for(data, store, p_storage, nothing_computes):
+@pytest.mark.usefixtures("nothing_computes")
+def test_nothing_is_computed_until_it_is_asked_for(data, store, p_storage):
     with dask.config.set(scheduler="sync"):
         fit(data, store, p_storage=p_storage)
     run = dasksne.open_run(store)
@@ -133,7 +132,7 @@ def test_what_is_not_there_is_named(data, store):
 def test_a_run_under_way_may_be_looked_at(data, store):
     seen = {}
 
-    def look(event):
+    def look(_):
         run = dasksne.open_run(store)
         seen.update(status=run.status, X=run.X.compute(), P=run.P.compute())
         with pytest.raises(StoreError, match="has no embedding; its status is 'started'"):

@@ -65,7 +65,7 @@ def test_protocols_that_could_be_anything_are_refused(url):
         Run.locate(url)
 
 
-def test_a_handle_is_picklable(tmp_path):
+def test_a_handle_is_picklable():
     run = Run.locate("s3://bucket/run.zarr", {"anon": True})
     assert pickle.loads(pickle.dumps(run)) == run  # noqa: S301
     assert run.path is None
@@ -220,9 +220,7 @@ def test_precision_is_kept_in_units_of_the_data(run, rng, exponent):
     run.create_calibration(20, 20)
     found = calibrate(rng.random((20, 20)), 0, 5.0)
     run.finish_block(slice(0, 20), found, exponent)
-    np.testing.assert_array_equal(
-        run.read("precision"), np.ldexp(found.precision, -2 * exponent)
-    )
+    np.testing.assert_array_equal(run.read("precision"), np.ldexp(found.precision, -2 * exponent))
     kept = run.finished_blocks([slice(0, 20)], exponent)[0]
     for field, expected in zip(kept, found, strict=True):
         np.testing.assert_array_equal(field, expected)

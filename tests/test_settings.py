@@ -18,7 +18,6 @@ GIVEN = {
     "tol": 1e-6,
     "dtype": "float64",
     "tail_mass": 0.0,
-    "tail_mass": 0.0,
     "p_storage": "auto",
     "repulsion": "auto",
     "repulsion_rtol": 1e-8,
@@ -51,7 +50,7 @@ def test_an_unknown_name_lists_the_known_ones(name, known):
 
 
 def test_an_unknown_save_lists_the_known_ones():
-    with pytest.raises(InvalidInputError, match="save='P' is not known.*'distances', 'Q'"):
+    with pytest.raises(InvalidInputError, match=r"save='P' is not known.*'distances', 'Q'"):
         settings(save=("Q", "P"))
 
 

@@ -140,9 +140,7 @@ def test_what_a_row_block_writes(rng, run):
         run.create_array(name, (150, 150), plan.pair_chunks)
     outputs = Outputs(run, probabilities=True, distances=True, dtype="float64")
     with ThreadExecutor(2) as executor:
-        found = calibrate(
-            executor, source, Width(11.0, None), plan, Outputs(run, True, True, "float64")
-        )
+        found = calibrate(executor, source, Width(11.0, None), plan, outputs)
     P = run.read("P")
     np.testing.assert_allclose(P.sum(axis=1), 1.0, rtol=1e-13)
     np.testing.assert_array_equal(np.diag(P), 0.0)

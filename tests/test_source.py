@@ -31,8 +31,10 @@ def stored(tmp_path, X, metric="euclidean", name="run.zarr"):
 
 def from_tiles(source, rows):
     """Put the tiles of some rows together, forth and back."""
-    tiles = [(tile.columns, tile.distances.copy(), tile.distances_back.copy())
-             for tile in source.tiles(rows)]
+    tiles = [
+        (tile.columns, tile.distances.copy(), tile.distances_back.copy())
+        for tile in source.tiles(rows)
+    ]
     starts = [columns.start for columns, _, _ in tiles]
     assert starts == list(range(0, source.n_points, TILE_COLUMNS))
     return (np.hstack([tile[1] for tile in tiles]), np.hstack([tile[2] for tile in tiles]))
@@ -128,8 +130,11 @@ def test_chunks_cover_all_rows_once(n_points, n_features):
     assert chunks[-1].stop == n_points
     height = chunks[0].stop
     assert height == n_points or height % TILE_ROWS == 0
-    assert 8 * height * n_features <= max(CHUNK_BYTES, 8 * TILE_ROWS * n_features, 8 * n_features
-                                          * TILE_COLUMNS if n_features * 8192 <= CHUNK_BYTES else 0)
+    assert 8 * height * n_features <= max(
+        CHUNK_BYTES,
+        8 * TILE_ROWS * n_features,
+        8 * n_features * TILE_COLUMNS if n_features * 8192 <= CHUNK_BYTES else 0,
+    )
 
 
 def test_panels_cover_a_block():

@@ -25,7 +25,8 @@ def small_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "precomputed"])
-def test_a_look_is_the_same_wherever_x_is(run, rng, metric, small_chunks):
+@pytest.mark.usefixtures("small_chunks")
+def test_a_look_is_the_same_wherever_x_is(run, rng, metric):
     X = np.abs(rng.normal(size=(200, 200)))
     np.fill_diagonal(X, 0.0)
     rows = store_rows(X, run, metric)
@@ -39,8 +40,9 @@ def test_a_look_is_the_same_wherever_x_is(run, rng, metric, small_chunks):
     np.testing.assert_allclose(here.mean, X.mean(axis=0))
 
 
-@pytest.mark.parametrize(("scale", "exponent"), [(1.0, 0), (2.0**299, 0), (1e150, 499),
-                                                 (1e-150, -498), (0.0, 0)])
+@pytest.mark.parametrize(
+    ("scale", "exponent"), [(1.0, 0), (2.0**299, 0), (1e150, 499), (1e-150, -498), (0.0, 0)]
+)
 def test_data_far_from_one_is_divided(scale, exponent):
     X = scale * np.array([[1.0, 0.5], [0.25, 0.0]])
     look = look_at_array(X, "euclidean")
@@ -49,30 +51,28 @@ def test_data_far_from_one_is_divided(scale, exponent):
     assert look.source(None, "euclidean").exponent == exponent
 
 
-@pytest.mark.parametrize("where", ["array", "store"])
-def test_bad_rows_are_named(run, rng, where, small_chunks):
+@pytest.mark.usefixtures("small_chunks")
+def test_bad_rows_are_named(run, rng):
     X = rng.normal(size=(300, 4))
     X[[130, 131, 290], 2] = np.nan, np.inf, -np.inf
-    with (
-        ThreadExecutor(2) as executor,
-        pytest.raises(
-            InvalidInputError, match=r"NaN or infinity in 3 of its 300 rows, first in row 130;"
-        ),
-    ):
-        if where == "array":
-            look_at_array(X, "euclidean")
-        else:
-            look_at_stored(executor, store_rows(X, run, "euclidean"), "euclidean")
+    named = r"NaN or infinity in 3 of its 300 rows, first in row 130;"
+    with pytest.raises(InvalidInputError, match=named):
+        look_at_array(X, "euclidean")
+    rows = store_rows(X, run, "euclidean")
+    with ThreadExecutor(2) as executor, pytest.raises(InvalidInputError, match=named):
+        look_at_stored(executor, rows, "euclidean")
 
 
-def test_what_is_no_distance_is_named(small_chunks):
+@pytest.mark.usefixtures("small_chunks")
+def test_what_is_no_distance_is_named():
     X = np.ones((100, 100))
     with pytest.raises(InvalidInputError, match=r"must be zero: X\[0, 0\] = 1"):
         look_at_array(X, "precomputed")
 
 
 @pytest.mark.parametrize("chunks", [(7, 3), (200, 1), ((150, 1, 49), (2, 2)), (200, 4)])
-def test_each_dask_block_is_computed_once(run, rng, chunks, small_chunks):
+@pytest.mark.usefixtures("small_chunks")
+def test_each_dask_block_is_computed_once(run, rng, chunks):
     X = rng.normal(size=(200, 4))
     seen = []
 

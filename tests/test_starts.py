@@ -52,6 +52,15 @@ def test_any_unit(rng, exponent):
     np.testing.assert_allclose(start(np.ldexp(X, exponent)), start(X), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_signs_are_those_of_the_largest_loading(sign, seed):
+    X = sign * np.random.default_rng(seed).normal(size=(100, 4)) * [0.1, 10.0, 1.0, 0.1]
+    Y = start(X)
+    assert np.corrcoef(Y[:, 0], X[:, 1])[0, 1] > 0.9
+    assert np.corrcoef(Y[:, 1], X[:, 2])[0, 1] > 0.9
+
+
 def test_columns_that_the_data_does_not_have_are_random(rng):
     """Were they zero, no force would ever leave them."""
     Y = start(rng.normal(size=(100, 1)), n_components=3, seed=5)

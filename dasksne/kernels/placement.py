@@ -32,6 +32,27 @@ SMALLEST = 1e-100
 """Added to a curvature that may be zero, as it is where one point has all of q."""
 
 
+def weighted_means(distances: FloatArray, precision: FloatArray, y: FloatArray) -> FloatArray:
+    """Return sum_j p_{j|i} y_j of new points, p_{j|i} proportional to exp(-beta_i d_ij).
+
+    Parameters
+    ----------
+    distances : array of shape (r, N), float64
+        Squared distances d_ij from the new points to the N points of the map.
+    precision : array of shape (r,)
+        beta_i.
+    y : array of shape (d, N), float64
+        The map, transposed.
+
+    Returns
+    -------
+    array of shape (r, d), float64
+    """
+    out = np.empty((distances.shape[0], y.shape[0]))
+    _weighted_means(distances, precision, y, out)
+    return out
+
+
 def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     """Return where new points cost least on a map that stays as it is.
 
@@ -41,7 +62,7 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     Parameters
     ----------
     targets : array of shape (r, d), float64
-        The weighted means sum_j p_{j|i} y_j of the new points' neighbours.
+        See `weighted_means`.
     y : array of shape (d, N), float64
         The map, transposed.
 
@@ -52,9 +73,9 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     Notes
     -----
     A weighted mean at the rim of the map has its solution far outside, and one at a corner none:
-    the row's cost falls for ever. So half of the cost is joined by (|u|^2 - REACH^2)^3 / (6 REACH^4)
-    beyond |u| = REACH, a convex wall with two derivatives: such a point stays beside the map, about
-    REACH from its neighbours, and one whose solution is nearer is placed exactly.
+    the row's cost falls for ever. So beyond |u| = REACH half of the cost is joined by
+    (|u|^2 - REACH^2)^3 / (6 REACH^4), a convex wall with two derivatives: such a point stays beside
+    the map, a little over REACH from its weighted mean. A solution that is nearer is exact.
 
     A pull below the rounding of the weighted mean moves nothing: a point all of whose neighbours
     are in one place goes there.
@@ -62,6 +83,15 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     out = np.empty(targets.shape)
     _place(targets, y, ROUNDING * float(np.max(np.abs(y))), out)
     return out
+
+
+@strict
+def _weighted_means(distances, precision, y, out):  # type: ignore[no-untyped-def]
+    p = np.empty(distances.shape[1])
+    for i in range(distances.shape[0]):
+        total = _exponentials(p, _scaled(distances[i], -precision[i], p))
+        for k in range(y.shape[0]):
+            out[i, k] = _weighted_sum(p, y[k]) / total
 
 
 @strict
@@ -159,6 +189,16 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
     for k in range(a.size):
         total += a[k] * b[k]
     return total
+
+
+@summation
+def _scaled(a, factor, out):  # type: ignore[no-untyped-def]
+    """Write factor * a; return the largest."""
+    largest = -np.inf
+    for j in range(a.size):
+        out[j] = factor * a[j]
+        largest = max(largest, out[j])
+    return largest
 
 
 @summation

@@ -1,6 +1,6 @@
 """Time the way from data to S = P + P^T, against a matrix product and exponentials in NumPy.
 
-    python tests/benchmarks/affinities.py --mnist mnist.npz --json affinities.json
+python tests/benchmarks/affinities.py --mnist mnist.npz --json affinities.json
 """
 
 import dask

@@ -39,21 +39,20 @@ def cluster_rows(measured: list[dict[str, Any]], options: Namespace) -> list[dic
     return [_row(n, cores, measured, options) for n in SIZES for cores in CORES]
 
 
-def _row(
-    n: int, cores: int, measured: list[dict[str, Any]], options: Namespace
-) -> dict[str, Any]:
+def _row(n: int, cores: int, measured: list[dict[str, Any]], options: Namespace) -> dict[str, Any]:
     first, last = measured[0], measured[-1]
     growth = n / last["N"]
     power = 0.0
     if len(measured) > 1:
-        power = max(0.0, math.log(last["kept a row"] / first["kept a row"]) / math.log(last["N"] / first["N"]))
+        power = max(
+            0.0,
+            math.log(last["kept a row"] / first["kept a row"]) / math.log(last["N"] / first["N"]),
+        )
     entries = growth * growth**power
     """Times as many as at the largest measured size."""
     speed = SLOWEST * options.threads / cores
     affinities = speed * last["affinities"].median * growth**2
-    work = speed * (
-        last["attraction"].median * entries + last["repulsion"].median * growth
-    )
+    work = speed * (last["attraction"].median * entries + last["repulsion"].median * growth)
     tasks = math.ceil(n / SHARD_ROWS) + 2 * math.ceil(n / FOURIER_ROWS)
     machines = math.ceil(cores / CORES_PER_MACHINE)
     map_bytes = 16 * n

@@ -127,8 +127,11 @@ def _predictions(options: Namespace, runs: list[Watched]) -> list[str]:
     planned, peak = runs[0].value["plan"] / 1e9, max(run.peak_bytes for run in runs) / 1e9
     return [
         f"`plan` said {planned:.3g} GB; the peak was {peak:.3g} GB",
-        f"`plan` said {time.total:.3g} s: {time.stages} x {time.affinities:.3g} s of affinities "
-        f"and {time.evaluations} evaluations of {time.evaluation:.3g} s; it took {_seconds(runs)}",
+        (
+            f"`plan` said {time.total:.3g} s: {time.stages} x {time.affinities:.3g} s of "
+            f"affinities and {time.evaluations} evaluations of {time.evaluation:.3g} s; "
+            f"it took {_seconds(runs)}"
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dasksne import SNE, fit
+from dasksne import SNE
 from dasksne.affinities import sampled_share
 from dasksne.estimate import Estimate, estimate
 from dasksne.executor import current_executor
@@ -21,6 +21,7 @@ from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.source import ArrayRows
+from dasksne.stage import calibrate_rows, make_objective
 from dasksne.staging import look_at_array, store_rows
 
 
@@ -38,11 +39,12 @@ class Engine(NamedTuple):
 
     def calibrate(self) -> Calibration:
         """Find precision and normaliser of all rows."""
-        return fit._calibrate(self.job, len(self.job.schedule) - 1, keep=False)
+        (stage,) = self.job.schedule
+        return calibrate_rows(self.job, stage.perplexity, 0, keep=False)
 
     def objective(self, calibration: Calibration) -> SNEObjective:
         """Make the rows of S, and wait for them."""
-        return fit._objective(self.job, calibration)
+        return make_objective(self.job, calibration)
 
 
 @contextmanager

@@ -5,10 +5,13 @@
 A size of 0 leaves a table out.
 """
 
+import warnings
 from argparse import Namespace
-from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
 import dask
+import dask.array as da
 import numpy as np
 from common import (
     Report,
@@ -39,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     options = parser.parse_args(arguments)
     report = Report("One evaluation: cost and gradient", options)
+    # Of the plain step, which is as it would be written.
+    warnings.filterwarnings("ignore", category=da.PerformanceWarning)
     with dask.config.set(num_workers=options.threads), limited(options.threads):
         if options.n:
             against_other_packages(report, options)
@@ -51,31 +56,28 @@ def main(arguments: list[str] | None = None) -> None:
 
 def against_other_packages(report: Report, options: Namespace) -> None:
     X, name = make_data(options.mnist, options.n)
-    Y = spread_map(X)
-    with ExitStack() as stack:
-        runs = {}
-        for label, chosen in {
-            "dasksne, dense P": {},
-            "dasksne, dense P, all pairs": {"repulsion": "direct"},
-            f"dasksne, tail_mass {options.tail_mass:g}": {"tail_mass": options.tail_mass},
-        }.items():
-            engine = stack.enter_context(engine_of(X, perplexity=options.perplexity, **chosen))
-            calibration = engine.calibrate()
-            runs[label] = (engine.objective(calibration), calibration.precision)
-        ours = {label: lambda f=f: f(Y) for label, (f, _) in runs.items()}
-        objective, precision = runs["dasksne, dense P"]
-        step = make_step(X, precision)
-        cost, gradient = step(Y)
-        _require_agreement(objective(Y), cost, gradient)
-        perplexity, threads = options.perplexity, options.threads
-        peers = {"plain dask.array": lambda: step(Y)} | available(
+    Y, perplexity = spread_map(X), options.perplexity
+    with (
+        engine_of(X, perplexity=perplexity) as engine,
+        engine_of(X, perplexity=perplexity, tail_mass=options.tail_mass) as cut,
+    ):
+        calibration = engine.calibrate()
+        dense, sparse = engine.objective(calibration), cut.objective(cut.calibrate())
+        step = make_step(X, calibration.precision)
+        _require_agreement(dense(Y), *step(Y))
+        ours = {
+            "dasksne, dense P": partial(dense, Y),
+            "dasksne, dense P, all pairs": partial(replace(dense, repulsion="direct"), Y),
+            f"dasksne, tail_mass {options.tail_mass:g}": partial(sparse, Y),
+        }
+        peers = {"plain dask.array": partial(step, Y)} | available(
             report,
             {
                 "TorchDR SNE, all of P, float64": lambda: torchdr_iteration(
-                    X, perplexity, threads, sparsity=False
+                    X, perplexity, options.threads, sparsity=False
                 ),
                 "TorchDR SNE, its defaults": lambda: torchdr_iteration(
-                    X.astype(np.float32), perplexity, threads
+                    X.astype(np.float32), perplexity, options.threads
                 ),
             },
         )
@@ -91,7 +93,7 @@ def against_scikit_learn(report: Report, options: Namespace) -> None:
             report,
             {'scikit-learn TSNE(method="exact")': lambda: sklearn_iteration(X, options.perplexity)},
         )
-        _compare(report, name, {"dasksne, dense P": lambda: objective(Y)}, peers, options)
+        _compare(report, name, {"dasksne, dense P": partial(objective, Y)}, peers, options)
 
 
 def against_numpy(report: Report, options: Namespace) -> None:
@@ -101,12 +103,16 @@ def against_numpy(report: Report, options: Namespace) -> None:
     with engine_of(X, p_storage="recompute", perplexity=options.perplexity) as engine:
         objective, executor = engine.objective(engine.calibrate()), engine.job.executor
         rows, rtol = engine.plan.shard_rows, engine.job.settings.repulsion_rtol
+
+        def all_pairs() -> object:
+            return start_repulsion(executor, Y, Y, rows, "direct", rtol)()
+
         seconds = alternate(
             {
                 "product": lambda: products(X, threads),
                 "exp": lambda: exponentials(n, threads),
-                "recompute": lambda: objective(Y),
-                "pairs": lambda: start_repulsion(executor, Y, Y, rows, "direct", rtol)(),
+                "recompute": partial(objective, Y),
+                "pairs": all_pairs,
             },
             options.repeats,
         )
@@ -148,7 +154,10 @@ def _compare(report: Report, title: str, ours, peers, options: Namespace) -> Non
         title,
         [
             {"what": what, "time": seconds[what]}
-            | {f"times faster: {own}": "" if what in ours else seconds[what] / seconds[own] for own in ours}
+            | {
+                f"times faster: {own}": "" if what in ours else seconds[what] / seconds[own]
+                for own in ours
+            }
             for what in seconds
         ],
     )

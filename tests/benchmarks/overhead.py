@@ -25,7 +25,7 @@ LARGE_SHARDS = 64
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--n", type=int, default=10_000)
-    parser.add_argument("--n-large", type=int, default=0, help=f"with {LARGE_SHARDS} shards and --tail-mass")
+    parser.add_argument("--n-large", type=int, default=0, help=f"in {LARGE_SHARDS} shards")
     parser.add_argument("--shards", type=int, nargs="*", default=[2, 16, 64], help="for the bytes")
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     options = parser.parse_args(arguments)

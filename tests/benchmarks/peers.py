@@ -10,7 +10,8 @@ from sklearn.metrics import pairwise_distances
 
 def require(package: str) -> Callable[[], object]:
     """Raise ImportError unless a package is installed."""
-    return lambda module=import_module(package): module
+    module = import_module(package)
+    return lambda: module
 
 
 def torchdr_iteration(
@@ -26,7 +27,15 @@ def torchdr_iteration(
         def clear_memory(self) -> None:
             pass
 
-    model = Kept(perplexity=perplexity, max_iter=1, device="cpu", random_state=0, **options)
+    # Few passes of its root search: the time of a step does not depend on the values of P.
+    model = Kept(
+        perplexity=perplexity,
+        max_iter=1,
+        max_iter_affinity=2,
+        device="cpu",
+        random_state=0,
+        **options,
+    )
     model.fit_transform(X)
     return model._training_step
 

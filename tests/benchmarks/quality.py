@@ -9,8 +9,9 @@ All costs are computed from the same P by one literal function, in NumPy, entry 
 import statistics
 import time
 from argparse import BooleanOptionalAction, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import dask
 import numpy as np
@@ -31,6 +32,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 import dasksne
+from dasksne import stage
 
 ROWS = 500
 NEIGHBOURS = 10
@@ -99,7 +101,7 @@ def _judge(report: Report, name: str, options: Namespace) -> None:
     report.table(f"{name}, {n:,} points, perplexity {perplexity:g}", rows)
 
 
-def _groups(found: dict[str, Map | str]) -> Iterator[tuple[str, list[Map | str]]] | Any:
+def _groups(found: dict[str, Map | str]) -> dict[str, list[Map | str]]:
     """Split into the start by PCA and all random ones together."""
     random = [each for start, each in found.items() if start != "PCA"]
     return {"PCA": [found["PCA"]]} | ({f"{len(random)} seeds": random} if random else {})
@@ -111,10 +113,7 @@ def _summary(maps: list[Map | str], X: np.ndarray, P: Any) -> dict[str, Any]:
         return dict.fromkeys(COLUMNS, "") | {"cost": failed[0]}
     costs = [literal_cost(P, each.Y) for each in maps]
     kept = [neighbours_kept(X, each.Y) for each in maps]
-    trusted = [
-        trustworthiness(X, each.Y, n_neighbors=NEIGHBOURS) if len(X) <= MOST_TRUSTED else np.nan
-        for each in maps
-    ]
+    trusted = [trust(X, each.Y) for each in maps]
     columns = (
         f"{min(costs):.10g}" if len(costs) == 1 else f"{min(costs):.8g} to {max(costs):.8g}",
         f"{min(costs) / len(X):.5f}",
@@ -152,17 +151,19 @@ def attempt(run: Callable[[], Map]) -> Map | str:
 
 
 def fit(X: np.ndarray, perplexity: float, chosen: dict[str, Any], options: Namespace) -> Map:
-    began = time.perf_counter()
     model = dasksne.SNE(
         perplexity=perplexity,
         tail_mass=options.tail_mass,
         max_iter=options.max_iter,
         annealing=None if options.annealing == "none" else "auto",
         **chosen,
-    ).fit(X)
-    seconds = time.perf_counter() - began
-    stages = np.unique(model.history_["stage"]).size
-    return Map(model.embedding_, seconds, int(model.history_["evaluations"][-1]), stages)
+    )
+    with mock.patch.object(stage, "start_calibration", wraps=stage.start_calibration) as build:
+        began = time.perf_counter()
+        model.fit(X)
+        seconds = time.perf_counter() - began
+    evaluations = int(model.history_["evaluations"][-1])
+    return Map(model.embedding_, seconds, evaluations, build.call_count)
 
 
 def scipy_fit(X: np.ndarray, perplexity: float, options: Namespace) -> Map:
@@ -170,7 +171,7 @@ def scipy_fit(X: np.ndarray, perplexity: float, options: Namespace) -> Map:
     began = time.perf_counter()
     with engine_of(X, perplexity=perplexity, tail_mass=options.tail_mass) as engine:
         objective = engine.objective(engine.calibrate())
-        start = X[:, :2] - X[:, :2].mean(axis=0) if X.shape[1] == 2 else first_components(X)
+        start = first_components(X)
 
         def evaluate(y: np.ndarray) -> tuple[float, np.ndarray]:
             found = objective(y.reshape(start.shape))
@@ -210,6 +211,12 @@ def literal_cost(P: Any, Y: np.ndarray) -> float:
         kept = p > 0
         total += np.sum(p[kept] * (np.log(p[kept]) - log_q[kept]))
     return float(total)
+
+
+def trust(X: np.ndarray, Y: np.ndarray) -> float:
+    if len(X) > MOST_TRUSTED:
+        return np.nan
+    return float(trustworthiness(X, Y, n_neighbors=NEIGHBOURS))
 
 
 def neighbours_kept(X: np.ndarray, Y: np.ndarray) -> float:

@@ -26,11 +26,12 @@ COMMAND = "from dasksne.cli import main; main()"
 
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--embed-repeats", type=int, default=1, help="of the command, cold and warm")
+    parser.add_argument("--embed-repeats", type=int, default=1, help="of the command")
     parser.add_argument("--max-iter", type=int, default=300, help="of each stage of the command")
     options = parser.parse_args(arguments)
     report = Report("Start", options)
-    found = alternate({name: _python("-c", code) for name, code in IMPORTS.items()}, options.repeats)
+    runs = {name: _python("-c", code) for name, code in IMPORTS.items()}
+    found = alternate(runs, options.repeats)
     bare = found["import dask.array, sklearn.base"]
     report.table(
         "Imports, with the start of the interpreter",
@@ -52,12 +53,12 @@ def _embed(options: Namespace) -> list[dict[str, object]]:
                 "NUMBA_CACHE_DIR": str(Path(folder) / "numba"),
                 "PYTHONPYCACHEPREFIX": str(Path(folder) / "python"),
             }
-            for which, found in seconds.items():
+            for which in seconds:
                 out = str(Path(folder) / f"{which}.zarr")
                 embed = ("embed", "digits", "-o", out, "--max-iter", str(options.max_iter))
                 run = _python("-c", COMMAND, *embed, **caches)
-                found += alternate({which: run}, 1, warm_up=False)[which].values
-    return [{"start": which, "time": Spread(tuple(found), "s")} for which, found in seconds.items()]
+                seconds[which] += alternate({which: run}, 1, warm_up=False)[which].values
+    return [{"start": which, "time": Spread(tuple(times), "s")} for which, times in seconds.items()]
 
 
 def _python(*arguments: str, **environment: str) -> Callable[[], object]:

@@ -34,9 +34,7 @@ def test_tiles_of_columns_add_up_to_the_same_bits(rng):
     S, Y = rng.random((8, n)), rng.normal(size=(n, 2))
     tiles = [slice(start, min(start + COLUMN_TILE, n)) for start in range(0, n, COLUMN_TILE)]
     rows = slice(0, 8)
-    for part, whole in zip(
-        found(S, Y, rows, tiles), found(S, Y, rows, [slice(0, n)]), strict=True
-    ):
+    for part, whole in zip(found(S, Y, rows, tiles), found(S, Y, rows, [slice(0, n)]), strict=True):
         np.testing.assert_array_equal(part, whole)
 
 

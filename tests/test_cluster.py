@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("client")
 @pytest.fixture(scope="module")
 def cluster():
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit="2GiB"
     ) as cluster:
         yield cluster
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import dask
@@ -282,18 +283,18 @@ def test_a_run_that_nobody_keeps_leaves_nothing(data, scratch, end):
 
 def test_tasks_end_before_their_store_is_removed(data, scratch, monkeypatch):
     """Else one that still writes would put the store back."""
-    original, begun = affinities._store_shard, threading.Event()
+    begun = threading.Event()
 
-    def slow(*args):
-        if begun.is_set():
+    def store_shard(shard, *_):
+        if shard.rows.start == 0:
+            begun.wait(5)
             raise ZeroDivisionError
         begun.set()
-        threading.Event().wait(0.3)
-        return original(*args)
+        time.sleep(0.3)
+        (shard.run.path / "late" / "chunk").mkdir(parents=True)
 
-    monkeypatch.setattr(affinities, "_store_shard", slow)
-    with pytest.raises(ZeroDivisionError), dask.config.set(num_workers=3):
-        # The third shard fails at once while the first still writes.
+    monkeypatch.setattr(affinities, "_store_shard", store_shard)
+    with pytest.raises(ZeroDivisionError), dask.config.set(num_workers=2):
         sne(annealing=None, p_storage="zarr").fit(data)
     assert list(scratch.iterdir()) == []
 

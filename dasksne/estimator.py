@@ -212,7 +212,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return self.embedding_
 
     def plan(self, X: Any) -> Plan:
-        """Return what the map of X would need, without computing anything.
+        """Return what the map of X would need, before any work.
+
+        Where tails are dropped, a few rows of an array tell how much of P is left; of a lazy array
+        nothing is computed, and the plan is that of a P with every entry.
 
         Parameters
         ----------
@@ -222,7 +225,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Raises
         ------
         InvalidInputError, ResourceError
-            As `fit_transform` would, but for values of X, which are not read.
+            As `fit_transform` would, but for values of X that are not read.
 
         Examples
         --------
@@ -241,6 +244,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 store=self._run(),
                 memory_limit=self._memory_limit(),
                 in_memory=isinstance(data, np.ndarray) and executor.shares_memory,
+                kept_share=launch.kept_share(data, settings),
                 executor=executor,
             )
 

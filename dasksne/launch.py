@@ -96,6 +96,14 @@ def plan_run(
     )
 
 
+def kept_share(x: Data, settings: Settings) -> float:
+    """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
+    if settings.tail_mass == 0.0 or not isinstance(x, np.ndarray):
+        return 1.0
+    look = look_at_array(x, settings.metric)
+    return sampled_share(look.source(ArrayRows(x), settings.metric), settings)
+
+
 def launch(
     x: Data,
     settings: Settings,

@@ -33,8 +33,6 @@ CODEC_COPIES = 8
 """Of a chunk, while Zarr reads it: its codecs' own, and what the allocator keeps for the next."""
 OPTIMISER_MAPS = 40
 """Arrays of the map's size that the optimiser and a step hold."""
-REPORTED_SHARE = 0.9
-"""Of the memory found: what a run may plan to use."""
 
 
 @dataclass(frozen=True)

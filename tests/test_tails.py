@@ -62,3 +62,11 @@ def test_storage_changes_nothing(p_storage):
     expected = dasksne.SNE(**options, tail_mass=1e-4, block_rows=64).fit(X)
     model = dasksne.SNE(**options, tail_mass=1e-4, p_storage=p_storage).fit(X)
     np.testing.assert_allclose(model.embedding_, expected.embedding_, rtol=1e-9, atol=1e-11)
+
+
+def test_a_plan_counts_what_is_kept():
+    X = load_digits().data
+    whole, cut = dasksne.SNE().plan(X), dasksne.SNE(tail_mass=0.1).plan(X)
+    assert whole.kept_share == 1.0
+    assert 0.0 < cut.kept_share < 0.1
+    assert cut.s_bytes < whole.s_bytes / 4

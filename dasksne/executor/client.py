@@ -1,6 +1,7 @@
 """Work on the workers of a Dask cluster."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -28,7 +29,9 @@ class ClientExecutor:
         self._blas = one_blas_thread()
         workers = client.scheduler_info(n_workers=-1)["workers"]
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
-        self._memory = sum(worker["memory_limit"] or 0 for worker in workers.values())
+        limits = [worker["memory_limit"] for worker in workers.values()]
+        # A worker without a limit says 0 or None: nothing is known that could be refused.
+        self._memory = sum(limits) if all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()

@@ -66,7 +66,7 @@ class Spread(NamedTuple):
     def __str__(self) -> str:
         low, high = min(self.values), max(self.values)
         unit = f" {self.unit}" if self.unit else ""
-        return f"{self.median:.3g}{unit} ({low:.3g} to {high:.3g})"
+        return f"{_short(self.median)}{unit} ({_short(low)} to {_short(high)})"
 
     def as_json(self) -> dict[str, Any]:
         summary = {"median": self.median, "min": min(self.values), "max": max(self.values)}
@@ -159,6 +159,10 @@ class Report:
                 "tables": self._tables,
             }
             self._path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def say(text: str) -> None:

@@ -57,7 +57,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
         from 3/4 of N where the start is "pca" or "random", and starts at the target, as None
-        does, where it is an array or "spectral", which annealing would undo.
+        does, where it is an array or "spectral", which annealing would undo, and above 20,000
+        points, where it would cost more than it brings.
     max_iter : int, default=300
         Iterations of each stage.
     tol : float, default=3e-7

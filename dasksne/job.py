@@ -19,6 +19,9 @@ HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations"
 """Columns of the history, a row per iteration."""
 
 
+LARGEST_ANNEALED = 20_000
+"""Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
+whole."""
 ANNEALED = ("pca", "random", "best")
 """Starts that annealing="auto" anneals from; it would undo what any other one brings."""
 
@@ -34,7 +37,8 @@ def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
     if settings.perplexity is None:
         return (Stage(np.nan, settings.tol),)
     annealing = settings.annealing
-    if annealing == "auto" and not (isinstance(settings.init, str) and settings.init in ANNEALED):
+    undone = not (isinstance(settings.init, str) and settings.init in ANNEALED)
+    if annealing == "auto" and (undone or n_points > LARGEST_ANNEALED):
         annealing = None
     return stages(annealing, settings.perplexity, n_points, settings.tol)
 

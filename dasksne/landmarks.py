@@ -4,6 +4,10 @@ The cost of a perplexity grows with the neighbours that it gives to each point, 
 stages of annealing give nearly all. Landmarks, a random subset, go through them at a small part of
 the cost; every other point has one best place on their map (`dasksne.kernels.placement`), and the
 map of all points starts from there.
+
+A share m / N of the points has that share of the neighbours within any distance. So the map of m
+landmarks at perplexity * m / N is as wide as the map of all points at the perplexity asked for, and
+its arrangement is the one that they start from; at the perplexity itself it is a coarser map.
 """
 
 from dataclasses import replace

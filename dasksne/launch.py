@@ -88,6 +88,7 @@ def plan_run(
         keeps_x=store is not None or not in_memory,
         saves=settings.save,
         kept_share=kept_share,
+        anneals=len(make_schedule(settings, shape[0])) > 1,
         dtype=settings.dtype,
         p_storage=settings.p_storage,
         repulsion=settings.repulsion,

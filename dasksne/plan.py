@@ -105,6 +105,7 @@ def make_plan(
     keeps_x: bool,
     saves: tuple[str, ...] = (),
     kept_share: float = 1.0,
+    anneals: bool = False,
     dtype: str = "float64",
     p_storage: str = "auto",
     repulsion: str = "auto",
@@ -128,6 +129,8 @@ def make_plan(
         Further (N, N) arrays that are written: "distances", "Q".
     kept_share : float
         Of the entries of P, about.
+    anneals : bool
+        Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
     dtype, p_storage, repulsion, block_rows, shards
         As for `dasksne.SNE`.
 
@@ -152,7 +155,7 @@ def make_plan(
     dense = itemsize * n_points**2
     sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
-    s_bytes = min(dense, 2 * sparse)
+    s_bytes = dense if anneals else min(dense, 2 * sparse)
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES

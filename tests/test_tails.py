@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 import dasksne
 from dasksne.affinities import Width
 from dasksne.executor import current_executor
+from dasksne.job import make_schedule
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.source import ArrayRows, Features
 from dasksne.tails import error_bounds, gradient_errors, whole_rows
@@ -66,7 +67,14 @@ def test_storage_changes_nothing(p_storage):
 
 def test_a_plan_counts_what_is_kept():
     X = load_digits().data
-    whole, cut = dasksne.SNE().plan(X), dasksne.SNE(tail_mass=0.1).plan(X)
+    whole, cut = (dasksne.SNE(tail_mass=t, annealing=None).plan(X) for t in (0.0, 0.1))
     assert whole.kept_share == 1.0
     assert 0.0 < cut.kept_share < 0.1
     assert cut.s_bytes < whole.s_bytes / 4
+    assert dasksne.SNE(tail_mass=0.1).plan(X).s_bytes == whole.s_bytes  # its first stages are dense
+
+
+def test_many_points_start_at_the_target():
+    settings = dasksne.SNE()._settings()
+    assert [stage.perplexity for stage in make_schedule(settings, 20_001)] == [30.0]
+    assert len(make_schedule(settings, 20_000)) > 1

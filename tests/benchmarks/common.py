@@ -34,6 +34,8 @@ PACKAGES = (
 FEATURES = 50
 """Of the data: MNIST by its leading principal components, or blobs of as many dimensions."""
 BLOBS = 100
+REST = 0.2
+"""Seconds before each run: threads of OpenMP and BLAS spin for a while after the one before."""
 SEED = 0
 
 
@@ -84,6 +86,7 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for counted in [False] * warm_up + [True] * repeats:
         for name, run in contenders.items():
+            time.sleep(REST)
             began = time.perf_counter()
             run()
             if counted:

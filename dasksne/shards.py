@@ -8,7 +8,7 @@ import numpy as np
 
 from dasksne.kernels.attraction import attraction, sparse_attraction
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.probabilities import joint_entries, joint_probabilities
+from dasksne.kernels.probabilities import append_joint, joint_probabilities
 from dasksne.run import Run
 from dasksne.source import TILE_COLUMNS, TILE_ROWS, Source, row_panels
 from dasksne.types import FloatArray, IntArray
@@ -136,17 +136,17 @@ class ComputedShard:
 
     def sparse_blocks(self, dtype: str) -> Iterator[SparseBlock]:
         """Yield the entries that are kept, a panel of rows at a time."""
+        n = self.source.n_points
+        column, value = np.empty((TILE_ROWS, n), dtype=np.int32), np.empty((TILE_ROWS, n))
         for rows in row_panels(self.rows):
-            found = [
-                joint_entries(*tile[1:], rows, tile.columns, self.calibration)
-                for tile in self.source.tiles(rows)
-            ]
-            row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            # Tiles come one after another: a stable sort puts each row's columns in order.
-            order = np.argsort(row.astype(np.int16), kind="stable")
-            counts = np.bincount(row, minlength=rows.stop - rows.start)
+            counts = np.zeros(rows.stop - rows.start, dtype=np.int64)
+            for tile in self.source.tiles(rows):
+                pair = (tile.distances, tile.distances_back)
+                append_joint(*pair, rows, tile.columns, self.calibration, column, value, counts)
+            data = np.concatenate([row[:m] for row, m in zip(value, counts, strict=False)])
+            indices = np.concatenate([row[:m] for row, m in zip(column, counts, strict=False)])
             indptr = np.concatenate([[0], np.cumsum(counts)])
-            yield SparseBlock(rows, value[order].astype(dtype), column[order], indptr)
+            yield SparseBlock(rows, data.astype(dtype), indices, indptr)
 
 
 def dense_rows(rows: slice, source: Source, calibration: Calibration, dtype: str) -> FloatArray:

@@ -61,3 +61,28 @@ def exp_nonpositive(x: float) -> float:
     p = p * r + 1.0
     value = p * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
     return 0.0 if x < SMALLEST_EXPONENT else value
+
+
+SINGLE_LOG2_E = np.float32(LOG2_E)
+SINGLE_LN2_HIGH = np.float32(0.693359375)
+SINGLE_LN2_LOW = np.float32(-2.12194440e-4)
+SINGLE_SMALLEST = np.float32(-87.0)
+SINGLE_ONE = np.float32(1.0)
+SINGLE_TAYLOR = tuple(np.float32(1.0 / math.factorial(k)) for k in (6, 5, 4, 3, 2))
+
+
+@strict
+def single_exp_nonpositive(x: np.float32) -> np.float32:
+    """Return exp(x) for x <= 0 in float32, to 3e-7; 0 below exp(-87). As `exp_nonpositive`."""
+    n = np.rint(x * SINGLE_LOG2_E)
+    r = (x - n * SINGLE_LN2_HIGH) - n * SINGLE_LN2_LOW
+    p = SINGLE_TAYLOR[0]
+    p = p * r + SINGLE_TAYLOR[1]
+    p = p * r + SINGLE_TAYLOR[2]
+    p = p * r + SINGLE_TAYLOR[3]
+    p = p * r + SINGLE_TAYLOR[4]
+    p = p * r + SINGLE_ONE
+    p = p * r + SINGLE_ONE
+    bits = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
+    value = p * bits.view(np.float32)
+    return np.float32(0.0) if x < SINGLE_SMALLEST else value

@@ -38,14 +38,21 @@ def _squared_distances(rows, columns, out, first_column):  # type: ignore[no-unt
     sums = np.empty(4 * TILE)
     for start in range(0, n_columns, TILE):
         width = min(TILE, n_columns - start)
-        for k in range(n_features):
-            for j in range(width):
-                tile[k * TILE + j] = columns[start + j, k]
+        _pack(columns[start : start + width], tile)
         for i in range(0, n_rows, 4):
             _four_rows(rows, i, tile, sums)
             for r in range(min(4, n_rows - i)):
                 at = first_column + start
                 out[i + r, at : at + width] = sums[r * TILE : r * TILE + width]
+
+
+@strict
+def _pack(columns, tile):  # type: ignore[no-untyped-def]
+    """Write one feature after another, TILE values each."""
+    # Of a slice: an index that may be negative would be looked at before each read.
+    for k in range(columns.shape[1]):
+        for j in range(columns.shape[0]):
+            tile[k * TILE + j] = columns[j, k]
 
 
 @strict

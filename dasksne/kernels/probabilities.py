@@ -3,8 +3,11 @@
 import numpy as np
 
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.compiled import exp_nonpositive, strict
+from dasksne.kernels.compiled import SMALLEST_EXPONENT, exp_nonpositive, strict
 from dasksne.types import FloatArray, IntArray
+
+DROPPED = 2.0 * SMALLEST_EXPONENT
+"""An exponent whose exponential is 0."""
 
 
 def conditional_probabilities(
@@ -49,25 +52,30 @@ def joint_probabilities(
     _joint(distances, distances_back, rows.start, columns.start, *_of(found, rows, columns), out)
 
 
-def joint_entries(
+def append_joint(
     distances: FloatArray,
     distances_back: FloatArray,
     rows: slice,
     columns: slice,
     found: Calibration,
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return rows, columns and values of the entries of a tile of S that are kept, row by row.
+    column: IntArray,
+    value: FloatArray,
+    counts: IntArray,
+) -> None:
+    """Append the entries of a tile of S that are kept to those of its rows.
 
-    Rows are numbered from the tile's first, columns from the first point; as `joint_probabilities`.
+    Parameters
+    ----------
+    distances, distances_back, rows, columns, found
+        As for `joint_probabilities`.
+    column, value : arrays of shape (r, N) or longer, int32 and float64
+        Each row's entries from its first place on; columns are numbered from the first point.
+    counts : array of shape (r,), int64
+        How many entries each row has; changed.
     """
-    size = distances.size
-    row, column = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
-    value = np.empty(size)
     parameters = _of(found, rows, columns)
-    n = _entries(
-        distances, distances_back, rows.start, columns.start, *parameters, row, column, value
-    )
-    return row[:n].copy(), column[:n].copy(), value[:n].copy()
+    places = (rows.start, columns.start)
+    _append(distances, distances_back, *places, *parameters, column, value, counts)
 
 
 def _of(found: Calibration, rows: slice, columns: slice) -> tuple[FloatArray, ...]:
@@ -103,7 +111,7 @@ def _joint(  # type: ignore[no-untyped-def]
 
 
 @strict
-def _entries(  # type: ignore[no-untyped-def]
+def _append(  # type: ignore[no-untyped-def]
     distances,
     back,
     first_row,
@@ -114,19 +122,42 @@ def _entries(  # type: ignore[no-untyped-def]
     beta_j,
     shift_j,
     cut_j,
-    row,
     column,
     value,
+    counts,
 ):
-    n = 0
+    near, kept = np.empty(distances.shape[1], np.int32), np.empty(distances.shape[1], np.uint8)
+    outgoing, incoming = np.empty(near.size), np.empty(near.size)
     for i in range(distances.shape[0]):
-        for j in range(distances.shape[1]):
-            goes, comes = distances[i, j] <= cut_i[i], back[i, j] <= cut_j[j]
-            if (goes | comes) and first_row + i != first_column + j:
-                outgoing = exp_nonpositive(-(beta_i[i] * distances[i, j]) - shift_i[i])
-                incoming = exp_nonpositive(-(beta_j[j] * back[i, j]) - shift_j[j])
-                row[n] = i
-                column[n] = first_column + j
-                value[n] = (outgoing if goes else 0.0) + (incoming if comes else 0.0)
-                n += 1
-    return n
+        d, b, own = distances[i], back[i], first_row + i - first_column
+        n = counts[i]
+        m = _write_near(d, b, cut_i[i], cut_j, own, kept, near)
+        # Gathered first: a loop of exponentials over neighbours in memory fills whole vectors.
+        for k in range(m):
+            j = near[k]
+            column[i, n + k] = first_column + j
+            goes, comes = -(beta_i[i] * d[j]) - shift_i[i], -(beta_j[j] * b[j]) - shift_j[j]
+            outgoing[k] = goes if d[j] <= cut_i[i] else DROPPED
+            incoming[k] = comes if b[j] <= cut_j[j] else DROPPED
+        _add_exponentials(outgoing[:m], incoming[:m], value[i, n : n + m])
+        counts[i] = n + m
+
+
+@strict
+def _write_near(d, back, cut_i, cut_j, own, kept, near):  # type: ignore[no-untyped-def]
+    """Write which entries are kept, and return how many they are."""
+    for j in range(d.size):
+        kept[j] = (d[j] <= cut_i) | (back[j] <= cut_j[j])
+    if 0 <= own < d.size:
+        kept[own] = 0
+    m = 0
+    for j in range(d.size):  # without a branch: which are kept is hard to predict
+        near[m] = j
+        m += kept[j]
+    return m
+
+
+@strict
+def _add_exponentials(a, b, out):  # type: ignore[no-untyped-def]
+    for k in range(out.size):
+        out[k] = exp_nonpositive(a[k]) + exp_nonpositive(b[k])

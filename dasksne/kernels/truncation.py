@@ -5,12 +5,11 @@ import math
 import numpy as np
 
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.compiled import SMALLEST_EXPONENT, exp_nonpositive, strict, summation
+from dasksne.kernels.compiled import exp_nonpositive, strict, summation
 from dasksne.types import FloatArray
 
-BINS_PER_NAT = 8
-N_BINS = 512
-"""Of -log p: from 0 to 64 nats, and the last holds all that is smaller."""
+NARROW = 0.01
+"""Of -log p: in so short an interval are a few entries."""
 
 
 def truncate(
@@ -39,18 +38,22 @@ def truncate(
 def _truncate(  # type: ignore[no-untyped-def]
     distances, first_row, tail_mass, precision, log_normaliser, entropy, cutoff, dropped, kept
 ):
-    x = np.empty(distances.shape[1])
-    p = np.empty(distances.shape[1])
+    n = distances.shape[1]
+    x, p, near, inside = np.empty(n), np.empty(n), np.empty((3, n)), np.empty(n)
+    # All entries below tail_mass / N together weigh less than tail_mass.
+    limit = math.log(n / tail_mass)
     for i in range(distances.shape[0]):
-        d = distances[i]
-        _weights(d, precision[i], log_normaliser[i], x, p)
+        _weights(distances[i], precision[i], log_normaliser[i], x, p)
         x[first_row + i] = np.inf
         p[first_row + i] = 0.0
-        cutoff[i] = _cutoff(d, x, _smallest_kept(x, p, tail_mass))
-        count, mass, moment, lost = _sums(d, x, p, cutoff[i])
-        # The point itself is nearer than the cutoff, and no entry.
-        kept[i] = count - 1.0
-        dropped[i] = lost
+        far, _, _ = _masses_beyond(x, p, limit, limit, limit)
+        m = _write_near(distances[i], x, p, limit, near[0], near[1], near[2])
+        near_d, near_x, near_p = near[0, :m], near[1, :m], near[2, :m]
+        smallest = _smallest_kept(near_x, near_p, limit, far, tail_mass, inside)
+        cutoff[i] = _cutoff(near_d, near_x, smallest)
+        count, mass, moment, lost = _sums(near_d, near_x, near_p, cutoff[i])
+        kept[i] = count
+        dropped[i] = far + lost
         log_normaliser[i] += math.log(mass)
         entropy[i] = moment / mass + math.log(mass)
 
@@ -64,47 +67,67 @@ def _weights(d, beta, shift, x, p):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _smallest_kept(x, p, tail_mass):  # type: ignore[no-untyped-def]
-    """Return the largest x that stays when the smallest p go first.
+def _write_near(d, x, p, limit, near_d, near_x, near_p):  # type: ignore[no-untyped-def]
+    """Write the entries below the limit, and return how many they are."""
+    m = 0
+    for j in range(x.size):  # without a branch: which entries are near is hard to predict
+        near_d[m], near_x[m], near_p[m] = d[j], x[j], p[j]
+        m += x[j] < limit
+    return m
 
-    A histogram finds the bin in which the tail is full, a sort of that bin's entries the place.
+
+@strict
+def _smallest_kept(x, p, limit, far, tail_mass, inside):  # type: ignore[no-untyped-def]
+    """Return the largest x that stays when the smallest p go first, after what is far.
+
+    The interval in which the tail is full is cut in four until a sort of what is inside costs
+    nothing.
     """
-    mass = np.zeros(N_BINS)
-    for j in range(x.size):
-        mass[_bin(x[j])] += p[j]
-    tail = 0.0
-    last = N_BINS - 1
-    while last > 0 and tail + mass[last] <= tail_mass:
-        tail += mass[last]
-        last -= 1
-    low = last / BINS_PER_NAT if last > 0 else -np.inf
-    high = (last + 1) / BINS_PER_NAT if last < N_BINS - 1 else -SMALLEST_EXPONENT
-    inside = np.empty(x.size)
+    low, high, tail = 0.0, limit, far
+    while high - low > NARROW:
+        step = 0.25 * (high - low)
+        first, second, third = low + step, low + 2.0 * step, low + 3.0 * step
+        a, b, c = _masses_beyond(x, p, first, second, third)
+        if far + c > tail_mass:
+            low = third
+        elif far + b > tail_mass:
+            low, high, tail = second, third, far + c
+        elif far + a > tail_mass:
+            low, high, tail = first, second, far + b
+        else:
+            high, tail = first, far + a
     n = 0
     for j in range(x.size):
         if low <= x[j] < high:
             inside[n] = x[j]
             n += 1
-    inside = np.sort(inside[:n])
+    ascending = np.sort(inside[:n])
     for k in range(n - 1, 0, -1):
-        tail += exp_nonpositive(-inside[k])
+        tail += exp_nonpositive(-ascending[k])
         if tail > tail_mass:
-            return inside[k]
-    return inside[0]
-
-
-@strict
-def _bin(x):  # type: ignore[no-untyped-def]
-    return np.uintp(min(max(x * BINS_PER_NAT, 0.0), N_BINS - 1.0))
+            return ascending[k]
+    return ascending[0] if n > 0 else low
 
 
 @summation
+def _masses_beyond(x, p, first, second, third):  # type: ignore[no-untyped-def]
+    """Return the masses of the entries from each of three values of x on."""
+    a, b, c = 0.0, 0.0, 0.0
+    for j in range(x.size):
+        a += p[j] if x[j] >= first else 0.0
+        b += p[j] if x[j] >= second else 0.0
+        c += p[j] if x[j] >= third else 0.0
+    return a, b, c
+
+
+@strict
 def _cutoff(d, x, largest):  # type: ignore[no-untyped-def]
     """Return the largest distance among entries up to x."""
-    cutoff = 0.0
+    cutoff = np.int64(0)
+    distances = d.view(np.int64)  # in the order of their bits: see `calibration._least`
     for j in range(d.size):
-        cutoff = max(cutoff, d[j] if x[j] <= largest else 0.0)
-    return cutoff
+        cutoff = max(cutoff, distances[j] if x[j] <= largest else 0)
+    return np.int64(cutoff).view(np.float64)
 
 
 @summation
@@ -115,7 +138,7 @@ def _sums(d, x, p, cutoff):  # type: ignore[no-untyped-def]
         inside = d[j] <= cutoff
         count += 1.0 if inside else 0.0
         mass += p[j] if inside else 0.0
-        moment += p[j] * x[j] if inside & (p[j] > 0.0) else 0.0
+        moment += p[j] * x[j] if inside else 0.0
         lost += 0.0 if inside else p[j]
     return count, mass, moment, lost
 

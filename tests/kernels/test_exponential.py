@@ -5,7 +5,13 @@ import numba
 import numpy as np
 import pytest
 
-from dasksne.kernels.compiled import SMALLEST_EXPONENT, STRICT, SUMMATION, exp_nonpositive
+from dasksne.kernels.compiled import (
+    SMALLEST_EXPONENT,
+    STRICT,
+    SUMMATION,
+    exp_nonpositive,
+    single_exp_nonpositive,
+)
 
 
 def in_a_loop(fastmath):
@@ -65,3 +71,18 @@ def test_nan_stays_nan(exponential):
 
 def test_called_by_itself():
     assert exp_nonpositive(-1.0) == pytest.approx(math.exp(-1.0), rel=2.3e-16)
+
+
+def test_single_precision():
+    x = np.concatenate([np.linspace(-87.0, 0.0, 20_001), [-88.0, -1e30, -np.inf]])
+    x = x.astype(np.float32)
+
+    @numba.njit
+    def loop(x, out):
+        for i in range(x.size):
+            out[i] = single_exp_nonpositive(x[i])
+
+    found = np.empty_like(x)
+    loop(x, found)
+    np.testing.assert_allclose(found[:-3], np.exp(x[:-3].astype(np.float64)), rtol=3e-7)
+    np.testing.assert_array_equal(found[-3:], 0.0)

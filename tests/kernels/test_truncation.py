@@ -5,7 +5,7 @@ import pytest
 import reference
 
 from dasksne.kernels.calibration import calibrate
-from dasksne.kernels.probabilities import conditional_probabilities, joint_entries
+from dasksne.kernels.probabilities import append_joint, conditional_probabilities
 from dasksne.kernels.truncation import add_column_masses, truncate
 
 
@@ -52,14 +52,35 @@ def test_keeps_ties_with_the_last_one_kept():
 
 def test_entries_are_those_of_both_directions(rng):
     distances, _, cut, _, after = rows_of(rng.normal(size=(130, 4)), 8.0, 1e-2)
-    rows, columns = slice(10, 60), slice(30, 130)
-    tile = np.ascontiguousarray(distances[rows, columns])
-    row, column, value = joint_entries(tile, tile, rows, columns, cut)
-    joint = np.zeros(tile.shape)
-    joint[row, column - columns.start] = value
-    expected = (after + after.T)[rows, columns]
+    rows = slice(10, 60)
+    column, value = np.empty((50, 130), dtype=np.int32), np.empty((50, 130))
+    counts = np.zeros(50, dtype=np.int64)
+    for columns in (slice(0, 30), slice(30, 130)):
+        tile = np.ascontiguousarray(distances[rows, columns])
+        append_joint(tile, tile, rows, columns, cut, column, value, counts)
+    joint = np.zeros((50, 130))
+    for i, n in enumerate(counts):
+        assert np.all(np.diff(column[i, :n]) > 0)
+        joint[i, column[i, :n]] = value[i, :n]
+    expected = (after + after.T)[rows]
     np.testing.assert_allclose(joint, expected, rtol=1e-14)
-    assert row.size == np.count_nonzero(expected)
+    np.testing.assert_array_equal(counts, np.count_nonzero(expected, axis=1))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_rows_of_every_kind_keep_the_same_as_a_sort(rng, scale):
+    # Rows in one crowd, two crowds far apart, a lone point and copies: few or many per interval.
+    crowd = rng.normal(size=(150, 2))
+    X = scale * np.concatenate([crowd, 1e3 + crowd[:60], [[1e5, 0.0]], np.repeat(crowd[:5], 6, 0)])
+    _, _, cut, before, _ = rows_of(X, 10.0, 1e-4)
+    for i, row in enumerate(before):
+        ascending = np.sort(np.delete(row, i))
+        gone = int(np.searchsorted(np.cumsum(ascending), 1e-4, side="right"))
+        ties = np.count_nonzero(np.isclose(ascending, ascending[gone], rtol=1e-9)) + 1
+        assert abs(cut.kept[i] - (ascending.size - gone)) <= ties
+        assert cut.dropped[i] <= 1e-4
+        gone = np.sum(ascending[: -int(cut.kept[i])])
+        assert cut.dropped[i] == pytest.approx(gone, rel=1e-9, abs=1e-18)
 
 
 def test_column_masses(rng):

@@ -145,7 +145,13 @@ class Features:
 
     def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
         """Return the squared distances from rows to all points."""
-        x_rows = self.read(rows)
+        return self._panel(self.read(rows), out)
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return the squared distances from points of their own, (r, D), to all points."""
+        return self._panel(np.ldexp(values, -self.exponent))
+
+    def _panel(self, x_rows: FloatArray, out: FloatArray | None = None) -> FloatArray:
         if out is None:
             out = np.empty((len(x_rows), self.n_points))
         for chunk in row_chunks(*self.x.shape):
@@ -206,6 +212,25 @@ class Precomputed:
         return np.square(np.ldexp(self.x.block(rows, columns), -self.exponent))
 
 
+class Reference(Protocol):
+    """What points of their own are measured against; picklable."""
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return squared distances to all points, shape (r, N)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenDistances:
+    """The squares of the distances that points of their own come as, in the units of the run."""
+
+    exponent: int
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return the squares of distances to all points, (r, N)."""
+        return np.square(np.ldexp(values, -self.exponent))
+
+
 def row_chunks(n_points: int, n_features: int) -> list[slice]:
     """Return the slices of rows in which X is stored and read: whole tiles unless rows are long."""
     rows = CHUNK_BYTES // (8 * n_features)
@@ -257,13 +282,10 @@ def inspect(rows: slice, x: Rows, metric: str) -> Inspection:
 
 
 def _complaint(rows: slice, values: FloatArray) -> str | None:
-    """Say what keeps some rows of a matrix from being distances."""
-    if np.any(values < 0.0):
-        i, j = np.argwhere(values < 0.0)[0]
-        return (
-            "precomputed distances must not be negative: "
-            f"X[{rows.start + i}, {j}] = {values[i, j]:g}"
-        )
+    """Say what keeps some rows of a matrix from being distances between its points."""
+    complaint = complaint_of_sign(rows.start, values)
+    if complaint is not None:
+        return complaint
     own = np.arange(rows.start, rows.stop)
     diagonal = values[own - rows.start, own]
     if np.any(diagonal != 0.0):
@@ -273,3 +295,11 @@ def _complaint(rows: slice, values: FloatArray) -> str | None:
             f"X[{own[i]}, {own[i]}] = {diagonal[i]:g}"
         )
     return None
+
+
+def complaint_of_sign(first_row: int, values: FloatArray) -> str | None:
+    """Say which of some rows of a matrix is negative, as no distance is."""
+    if not np.any(values < 0.0):
+        return None
+    i, j = np.argwhere(values < 0.0)[0]
+    return f"precomputed distances must not be negative: X[{first_row + i}, {j}] = {values[i, j]:g}"

@@ -1,6 +1,7 @@
 """The data, as squared distances between any rows; the only reader of X."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,10 @@ class ArrayRows:
     """Rows of an array in memory."""
 
     array: Any
+
+    def __sizeof__(self) -> int:
+        # Dask asks, to decide how a value travels, and does not look inside.
+        return object.__sizeof__(self) + int(self.array.nbytes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -132,6 +137,9 @@ class Features:
 
     x: Rows
     exponent: int = 0
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sys.getsizeof(self.x)
 
     @property
     def n_points(self) -> int:

@@ -1,5 +1,6 @@
 """New points on a map that stays as it is: each is placed on its own, whatever comes with it."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from dasksne.source import (
     complaint_of_sign,
     row_chunks,
 )
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 LARGEST = np.finfo(np.float64).max
 
@@ -43,6 +44,9 @@ class FittedMap:
     width: Width
     block_rows: int
     """New points measured at once: as many as a row block of the fit has."""
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sys.getsizeof(self.points) + sys.getsizeof(self.embedding)
 
     def require_kept(self) -> Run | None:
         """Return the run that keeps the map, if one does; raise StoreError if it is gone."""
@@ -122,26 +126,32 @@ def _place_chunk(X: npt.NDArray[Any], fitted: FittedMap, block_info: Any) -> Flo
 
 def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
     """Place some rows, so many at a time as a row block has."""
-    n_points, n_components = fitted.embedding.shape
-    embedding = fitted.embedding.read(slice(0, n_points))
+    embedding = fitted.embedding.read(slice(0, fitted.embedding.shape[0]))
     y = np.ascontiguousarray(embedding.T)
-    placed = np.empty((len(X), n_components))
+    placed = np.empty((len(X), embedding.shape[1]))
     for rows in _slices(len(X), fitted.block_rows):
-        values = np.ascontiguousarray(X[rows], dtype=np.float64)
-        with np.errstate(over="ignore"):
-            distances = fitted.points.panel_of(values)
-        # Beyond the largest number all points are as far.
-        np.minimum(distances, LARGEST, out=distances)
-        nearest = np.argmin(distances, axis=1)
-        least = distances[np.arange(len(distances)), nearest]
-        # P depends on differences of a row's distances alone: now no exponent overflows.
-        distances -= least[:, np.newaxis]
+        nearest, least, excess = _measure(X[rows], fitted)
         # The row of a point that is none of the columns is numbered past the last of them.
-        precision = fitted.width.calibrate(distances, n_points).precision
-        placed[rows] = place(weighted_means(distances, precision, y), y)
+        precision = fitted.width.calibrate(excess, len(embedding)).precision
+        placed[rows] = place(weighted_means(excess, precision, y), y)
         known = least == 0.0
         placed[rows][known] = embedding[nearest[known]]
     return placed
+
+
+def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return each row's nearest fitted point, how far that is, and how much farther each one is.
+
+    P depends on nothing but the last, whose exponents do not overflow where distances are large.
+    """
+    with np.errstate(over="ignore"):
+        distances = fitted.points.panel_of(np.ascontiguousarray(X, dtype=np.float64))
+    # Of points beyond the largest number none is nearer than another.
+    np.minimum(distances, LARGEST, out=distances)
+    nearest = np.argmin(distances, axis=1)
+    least = distances[np.arange(len(distances)), nearest]
+    distances -= least[:, np.newaxis]
+    return nearest, least, distances
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:
@@ -153,7 +163,7 @@ def _require_values(X: npt.NDArray[Any], first_row: int, fitted: FittedMap) -> N
     bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
     if bad.size:
         raise InvalidInputError(
-            f"X holds NaN or infinity, first in row {first_row + bad[0]}; remove or fill them"
+            f"X holds NaN or infinity in row {first_row + bad[0]}; remove or fill such rows"
         )
     if isinstance(fitted.points, GivenDistances):
         complaint = complaint_of_sign(first_row, X)

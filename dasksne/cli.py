@@ -206,7 +206,9 @@ def transform(
     require_writable(output)
     status = open_run(run, storage_options=storage_options).status
     if status != "finished":
-        raise StoreError(f"{run} is {status}, not finished; go on with: dasksne resume {run}")
+        raise StoreError(
+            f"{run} is {status}, not finished; go on with: dasksne resume {shlex.quote(run)}"
+        )
     data = read_input(input, storage_options)
     with connected(scheduler, scheduler_file), _about(input):
         placed = resume(run, storage_options=storage_options).transform(data.X)

@@ -132,11 +132,14 @@ def test_precomputed_distances_give_the_same_places(data, new):
     np.testing.assert_allclose(model.transform(between(new, data)), expected, atol=1e-6)
 
 
-def test_the_unit_does_not_matter(data, new):
-    # The starts are the same to the last bit, and the steps nearly: eight of them stay so.
-    expected = sne(init="random").fit(data).transform(new)
+@pytest.mark.parametrize("metric", ["euclidean", "precomputed"])
+def test_the_unit_does_not_matter(data, new, metric):
+    if metric == "precomputed":
+        data, new = between(data, data), between(new, data)
+    options = {"metric": metric, "init": "random"}
+    expected = sne(**options).fit(data).transform(new)
     for exponent in (-450, 3, 450):
-        model = sne(init="random").fit(np.ldexp(data, exponent))
+        model = sne(**options).fit(np.ldexp(data, exponent))
         np.testing.assert_allclose(model.transform(np.ldexp(new, exponent)), expected, atol=1e-8)
 
 

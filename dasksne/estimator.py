@@ -244,9 +244,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         New points need the fitted ones. With a store they are read from the run, and a model that
         is pickled is small; else the model refers to the array that it was fitted to.
 
-        All of P counts here, also with a `tail_mass`. A row whose p has its mean at the rim of the
-        map would cost least far outside, or nowhere; beyond 5 units of the map from that mean a
-        wall is added to its cost, which keeps it within about 6.
+        No tail of p is dropped here, also with a `tail_mass`. A row whose p has its mean at the
+        rim of the map would cost least far outside, or nowhere; beyond 5 units of the map from that
+        mean a wall is added to its cost, which keeps it within about 6.
 
         A task holds the distances of a row block, as in the fit. The time is that of the fit's
         affinities, for M rows instead of N.

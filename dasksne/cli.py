@@ -9,11 +9,18 @@ from typing import Any
 import click
 
 from dasksne.describe import holdings, option_lines, plan_lines, run_lines, table
-from dasksne.errors import DasksneError, InvalidInputError
+from dasksne.errors import DasksneError, InvalidInputError, StoreError
 from dasksne.estimate import estimate
 from dasksne.estimator import SNE, resume
 from dasksne.executor import connected
-from dasksne.files import Labels, read_array, read_input, read_labels, write_map
+from dasksne.files import (
+    Labels,
+    read_array,
+    read_input,
+    read_labels,
+    require_writable,
+    write_map,
+)
 from dasksne.labels import keep_labels
 from dasksne.opened import open_run
 from dasksne.options import JSON, cluster_options, in_shell_words, sne_options
@@ -179,6 +186,34 @@ def info(run: str, storage_options: dict[str, Any] | None) -> None:
         ("holds", holdings(opened)),
     ):
         click.echo(table(title, lines))
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@click.argument("input", metavar="INPUT")
+@click.option("-o", "--output", metavar="OUT", required=True, help="A .npy, .npz or .csv.")
+@storage_options
+@cluster_options
+def transform(
+    run: str,
+    input: str,  # noqa: A002
+    output: str,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
+    """Place the points of INPUT on the map of RUN, which stays as it is; write them to OUT."""
+    require_writable(output)
+    status = open_run(run, storage_options=storage_options).status
+    if status != "finished":
+        raise StoreError(
+            f"{run} is {status}, not finished; go on with: dasksne resume {shlex.quote(run)}"
+        )
+    data = read_input(input, storage_options)
+    with connected(scheduler, scheduler_file), _about(input):
+        placed = resume(run, storage_options=storage_options).transform(data.X)
+    write_map(output, placed, data.labels)
+    click.echo(output)
 
 
 @main.command()

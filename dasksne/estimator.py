@@ -12,7 +12,7 @@ import zarr
 from dask.utils import parse_bytes
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dasksne import launch
 from dasksne.errors import InvalidInputError
@@ -23,6 +23,7 @@ from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
 from dasksne.staging import Data
+from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
 
 Callback = Callable[[Event], bool | None]
@@ -212,6 +213,68 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             return da.from_array(self.embedding_, chunks=(data.chunks[0], -1))
         return self.embedding_
 
+    def transform(self, X: Any) -> Any:
+        """Place new points on the map, which stays as it is.
+
+        Each row's probabilities p_j over the fitted points have the perplexity, or sigma, of the
+        fit. The row goes where its own cost sum_j p_j log(p_j / q_j) is least: this is a convex
+        problem, so there is one such place. It does not depend on chunks or on the other rows. A
+        row that equals a fitted one gets the fitted position; of several equal ones, the first's.
+
+        Parameters
+        ----------
+        X : array of shape (M, D), or (M, N) where metric="precomputed"
+            As for `fit_transform`; precomputed distances are those to the N fitted points.
+
+        Returns
+        -------
+        ndarray of shape (M, n_components), or for a Dask collection a lazy Dask array
+
+        Raises
+        ------
+        NotFittedError
+        InvalidInputError
+            X has another number of features or holds NaN, or the model was fitted to a Dask
+            collection without a store, which keeps no data.
+        StoreError
+            The run of the model is gone, or another one has taken its place.
+
+        Notes
+        -----
+        New points need the fitted ones. With a store they are read from the run, and a model that
+        is pickled is small; else the model refers to the array that it was fitted to.
+
+        No tail of p is dropped here, also with a `tail_mass`. A row whose p has its mean at the
+        rim of the map would cost least far outside, or nowhere; beyond 5 units of the map from that
+        mean a wall is added to its cost, which keeps it within about 6.
+
+        A task holds the distances of a row block, as in the fit. The time is that of the fit's
+        affinities, for M rows instead of N.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> import dasksne
+        >>> X = load_iris().data
+        >>> model = dasksne.SNE(perplexity=20).fit(X[::2])
+        >>> model.transform(X[1::2]).shape
+        (75, 2)
+        """
+        check_is_fitted(self)
+        if self._fitted is None:
+            raise InvalidInputError(
+                "the model was fitted to a Dask collection and has kept none of its data; fit it "
+                "with store= a path, where new points find it"
+            )
+        run = self._fitted.require_kept()
+        data = self._data(X, new=True)
+        if isinstance(data, da.Array):
+            placed = place_later(self._fitted, data)
+            return placed.compute() if isinstance(X, zarr.Array) else placed
+        with current_executor() as executor:
+            launch.require_seen(executor, run)
+            return place_now(executor, self._fitted, data)
+
     def plan(self, X: Any) -> Plan:
         """Return what the map of X would need, before any work.
 
@@ -276,6 +339,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.n_iter_ = result.outcome.n_iter
         self.history_ = result.outcome.history
         self.report_ = launch.report(result)
+        self._fitted = result.fitted
         unreached = result.outcome.unreached
         if unreached:
             warnings.warn(
@@ -315,23 +379,29 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             return []
         return [self.callbacks] if callable(self.callbacks) else list(self.callbacks)
 
-    def _data(self, X: Any) -> Data:
-        """Return X as a NumPy or Dask array; nothing lazy is computed."""
+    def _data(self, X: Any, *, new: bool = False) -> Data:
+        """Return X, or new points, as a NumPy or Dask array; nothing lazy is computed."""
+        fewest = 1 if new else 2
         if isinstance(X, zarr.Array):
             X = da.from_array(X, chunks=X.chunks)
         if hasattr(X, "to_dask_array"):
             X = X.to_dask_array(lengths=True)
         if isinstance(X, da.Array):
-            _require_dask_is_usable(X)
-            self.n_features_in_ = X.shape[1]
+            _require_dask_is_usable(X, fewest)
+            validate_data(self, X, reset=not new, skip_check_array=True)
         else:
             # NaN and infinity are looked for later, where their rows can be named.
             X = validate_data(
-                self, X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2
+                self,
+                X,
+                reset=not new,
+                dtype="numeric",
+                ensure_all_finite=False,
+                ensure_min_samples=fewest,
             )
         if X.dtype.kind not in "biuf":
             raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
-        if self.metric == "precomputed" and X.shape[0] != X.shape[1]:
+        if self.metric == "precomputed" and not new and X.shape[0] != X.shape[1]:
             raise InvalidInputError(
                 f"X has shape {X.shape}; precomputed distances are a square matrix"
             )
@@ -349,7 +419,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-def _require_dask_is_usable(X: da.Array) -> None:
+def _require_dask_is_usable(X: da.Array, fewest: int) -> None:
     if X.ndim != 2:
         raise InvalidInputError(f"X has {X.ndim} dimensions; it must have two, (N, D)")
     if any(np.isnan(size) for size in X.shape):
@@ -359,9 +429,10 @@ def _require_dask_is_usable(X: da.Array) -> None:
             f"X is made of blocks of {type(X._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
             "X.map_blocks(lambda block: block.toarray()) makes them so"
         )
-    if X.shape[0] < 2 or X.shape[1] < 1:
+    if X.shape[0] < fewest or X.shape[1] < 1:
+        rows = "one row" if fewest == 1 else "two rows"
         raise InvalidInputError(
-            f"X has shape {X.shape}; at least two rows and one feature are needed"
+            f"X has shape {X.shape}; at least {rows} and one feature are needed"
         )
 
 
@@ -370,7 +441,8 @@ def resume(
 ) -> SNE:
     """Go on with a run where it stopped, and return the fitted model.
 
-    A run that is finished is read; nothing is computed again.
+    A run that is finished is read; nothing is computed again, and its `transform` places new
+    points.
 
     Parameters
     ----------

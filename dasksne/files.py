@@ -86,11 +86,15 @@ def write_map(path: str, embedding: FloatArray, labels: Labels | None) -> None:
     embedding : array of shape (N, d)
     labels : array of shape (N,) or None
     """
-    suffix = Path(path).suffix
-    if suffix not in WRITERS:
+    require_writable(path)
+    WRITERS[Path(path).suffix](path, embedding, labels)
+
+
+def require_writable(path: str) -> None:
+    """Raise InvalidInputError unless the path's suffix names a format of `write_map`."""
+    if Path(path).suffix not in WRITERS:
         known = ", ".join(WRITERS)
         raise InvalidInputError(f"{path} ends in no format that is known; use one of {known}")
-    WRITERS[suffix](path, embedding, labels)
 
 
 def _write_npy(path: str, embedding: FloatArray, _labels: Labels | None) -> None:

@@ -28,9 +28,18 @@ from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
-from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
+from dasksne.staging import (
+    Data,
+    Look,
+    look_at_array,
+    look_at_stored,
+    store_rows,
+    stored_rows,
+    stored_source,
+)
 from dasksne.starts import pca_start, random_start, spectral_map
 from dasksne.tails import Tails
+from dasksne.transform import FittedMap, fitted_map
 from dasksne.types import FloatArray
 
 USED_SHARE = 0.9
@@ -43,6 +52,8 @@ class Result(NamedTuple):
     outcome: Outcome
     plan: Plan
     settings: Settings
+    fitted: FittedMap | None
+    """For new points; None where nothing keeps X, which was lazy."""
 
 
 def plan_run(
@@ -154,7 +165,7 @@ def launch(
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
     with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
-        _require_seen(executor, run)
+        require_seen(executor, run)
         rows: Rows = ArrayRows(x)
         if run is not None and (store is not None or not in_memory):
             stored = store_rows(x, run, settings.metric)
@@ -178,7 +189,14 @@ def launch(
         outcome = go_through_stages(job, _start(job, look))
         if store is not None:
             _finish(job, outcome)
-    return Result(outcome, planned, settings)
+    if store is not None:
+        fitted = _stored_map(store, settings, planned)
+    elif isinstance(x, np.ndarray):
+        source = look.source(ArrayRows(x), settings.metric)
+        fitted = fitted_map(source, ArrayRows(outcome.embedding), settings, planned)
+    else:
+        fitted = None
+    return Result(outcome, planned, settings, fitted)
 
 
 def resume(run: Run, *, watcher: Watcher) -> Result:
@@ -199,9 +217,9 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     settings = Settings.from_json(state["parameters"], init)
     plan = Plan(**state["plan"])
     if state["status"] == "finished":
-        return Result(_found_before(run), plan, settings)
+        return Result(_found_before(run), plan, settings, _stored_map(run, settings, plan))
     with current_executor() as executor:
-        _require_seen(executor, run)
+        require_seen(executor, run)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         job = Job(
             executor,
@@ -226,7 +244,11 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
         start = _start(job, look) if values is None else values["optimiser_y"]
         outcome = go_through_stages(job, start, values)
         _finish(job, outcome)
-    return Result(outcome, plan, settings)
+    return Result(outcome, plan, settings, _stored_map(run, settings, plan))
+
+
+def _stored_map(run: Run, settings: Settings, plan: Plan) -> FittedMap:
+    return fitted_map(stored_source(run), stored_rows(run, "embedding"), settings, plan)
 
 
 @contextmanager
@@ -264,7 +286,8 @@ def _disk_found(store: Run | None) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _require_seen(executor: Executor, run: Run | None) -> None:
+def require_seen(executor: Executor, run: Run | None) -> None:
+    """Raise StoreError where a worker does not see a run on this machine's disks."""
     if run is None or run.path is None:
         return
     blind = executor.blind_workers(str(run.path))

@@ -1,6 +1,7 @@
 """The data, as squared distances between any rows; the only reader of X."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,10 @@ class ArrayRows:
     """Rows of an array in memory."""
 
     array: Any
+
+    def __sizeof__(self) -> int:
+        # Dask asks, to decide how a value travels, and does not look inside.
+        return object.__sizeof__(self) + int(self.array.nbytes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -133,6 +138,9 @@ class Features:
     x: Rows
     exponent: int = 0
 
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sys.getsizeof(self.x)
+
     @property
     def n_points(self) -> int:
         """N."""
@@ -145,7 +153,13 @@ class Features:
 
     def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
         """Return the squared distances from rows to all points."""
-        x_rows = self.read(rows)
+        return self._panel(self.read(rows), out)
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return the squared distances from points of their own, (r, D), to all points."""
+        return self._panel(np.ldexp(values, -self.exponent))
+
+    def _panel(self, x_rows: FloatArray, out: FloatArray | None = None) -> FloatArray:
         if out is None:
             out = np.empty((len(x_rows), self.n_points))
         for chunk in row_chunks(*self.x.shape):
@@ -206,6 +220,25 @@ class Precomputed:
         return np.square(np.ldexp(self.x.block(rows, columns), -self.exponent))
 
 
+class Reference(Protocol):
+    """What points of their own are measured against; picklable."""
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return squared distances to all points, shape (r, N)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenDistances:
+    """The squares of the distances that points of their own come as, in the units of the run."""
+
+    exponent: int
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return the squares of distances to all points, (r, N)."""
+        return np.square(np.ldexp(values, -self.exponent))
+
+
 def row_chunks(n_points: int, n_features: int) -> list[slice]:
     """Return the slices of rows in which X is stored and read: whole tiles unless rows are long."""
     rows = CHUNK_BYTES // (8 * n_features)
@@ -257,13 +290,10 @@ def inspect(rows: slice, x: Rows, metric: str) -> Inspection:
 
 
 def _complaint(rows: slice, values: FloatArray) -> str | None:
-    """Say what keeps some rows of a matrix from being distances."""
-    if np.any(values < 0.0):
-        i, j = np.argwhere(values < 0.0)[0]
-        return (
-            "precomputed distances must not be negative: "
-            f"X[{rows.start + i}, {j}] = {values[i, j]:g}"
-        )
+    """Say what keeps some rows of a matrix from being distances between its points."""
+    complaint = complaint_of_sign(rows.start, values)
+    if complaint is not None:
+        return complaint
     own = np.arange(rows.start, rows.stop)
     diagonal = values[own - rows.start, own]
     if np.any(diagonal != 0.0):
@@ -273,3 +303,11 @@ def _complaint(rows: slice, values: FloatArray) -> str | None:
             f"X[{own[i]}, {own[i]}] = {diagonal[i]:g}"
         )
     return None
+
+
+def complaint_of_sign(first_row: int, values: FloatArray) -> str | None:
+    """Say which of some rows of a matrix is negative, as no distance is."""
+    if not np.any(values < 0.0):
+        return None
+    i, j = np.argwhere(values < 0.0)[0]
+    return f"precomputed distances must not be negative: X[{first_row + i}, {j}] = {values[i, j]:g}"

@@ -81,10 +81,10 @@ def store_rows(x: Data, run: Run, metric: str) -> StoredRows:
     return stored_rows(run)
 
 
-def stored_rows(run: Run) -> StoredRows:
-    """Return X of a run as picklable rows."""
-    n_points, n_features = run.array("X").shape
-    return StoredRows(run.url, "X", run.storage_options, (n_points, n_features), run.state["id"])
+def stored_rows(run: Run, name: str = "X") -> StoredRows:
+    """Return X, or another matrix of a run, as picklable rows."""
+    n_rows, n_columns = run.array(name).shape
+    return StoredRows(run.url, name, run.storage_options, (n_rows, n_columns), run.state["id"])
 
 
 def stored_source(run: Run) -> Source:

@@ -103,6 +103,32 @@ def _texts(path):
     return Path(path).read_text().replace("<!-- ", ">").replace(" -->", "<")
 
 
+def test_transform_places_new_points_with_their_labels(rng):
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    new = rng.normal(size=(7, 6))
+    np.savez("new.npz", X=new, labels=np.arange(7))
+    assert command("transform", "map.zarr", "new.npz", "-o", "placed.csv").stdout == "placed.csv\n"
+    header, *rows = Path("placed.csv").read_text().splitlines()
+    assert header == "sne0,sne1,label"
+    placed = np.array([row.split(",") for row in rows], dtype=float)
+    expected = dasksne.resume("map.zarr").transform(new)
+    np.testing.assert_array_equal(placed, np.column_stack([expected, np.arange(7)]))
+
+
+def test_transform_refuses_before_it_works():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    np.save("narrow.npy", np.zeros((4, 3)))
+    done = command("transform", "map.zarr", "narrow.npy", "-o", "placed.csv", code=2)
+    assert done.stderr.startswith("error: narrow.npy: X has 3 features, but SNE is expecting 6")
+    done = command("transform", "map.zarr", "features.npy", "-o", "placed.txt", code=2)
+    assert done.stderr.startswith("error: placed.txt ends in no format that is known")
+    Run.locate("map.zarr").update(status="started")
+    done = command("transform", "map.zarr", "features.npy", "-o", "placed.csv", code=2)
+    expected = "error: map.zarr is started, not finished; go on with: dasksne resume map.zarr\n"
+    assert done.stderr == expected
+    assert not Path("placed.csv").exists()
+
+
 def test_labels_from_a_file_are_kept_in_the_run():
     np.save("labels.npy", np.array(["left", "right"] * 45))
     command("embed", "features.npy", "-o", "map.zarr", *QUICK, "--labels", "labels.npy")

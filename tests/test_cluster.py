@@ -179,6 +179,21 @@ def test_a_dask_array_is_not_gathered(client, data, tmp_path):
     assert_same(found, on_threads(data))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_new_points(client, rng, data, tmp_path, kept, monkeypatch):
+    new = rng.normal(size=(70, 5))
+    expected = on_threads(data).transform(new)
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 1000)
+    model = sne(store=tmp_path / "run.zarr" if kept else None).fit(data)
+    np.testing.assert_array_equal(model.transform(new), expected)
+    lazy = model.transform(da.from_array(new, chunks=(20, 5)))
+    np.testing.assert_array_equal(client.persist(lazy).compute(), expected)
+    monkeypatch.setattr(ClientExecutor, "blind_workers", lambda *_: ["tcp://far:1"])
+    if kept:
+        with pytest.raises(StoreError, match="do not see"):
+            model.transform(new)
+
+
 # Failures
 
 

@@ -1,5 +1,6 @@
 """The examples run, on small settings."""
 
+import re
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -33,6 +34,12 @@ def test_digits_makes_a_map_and_a_picture(tmp_path, capsys):
     assert dasksne.open_run(tmp_path / "digits.zarr").embedding.shape == (1797, 2)
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
     assert "trustworthiness 0.9" in capsys.readouterr().out
+
+
+def test_new_points_come_beside_their_kind(tmp_path, capsys):
+    load("new_points").main(tmp_path, max_iter=20, annealing=None)
+    (share,) = re.findall(r"(\S+)% of 360 are beside their kind", capsys.readouterr().out)
+    assert float(share) > 90.0
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ SHELL = [text for kind, text in BLOCKS if kind == "sh" and text not in SETUPS]
 
 def test_all_code_is_known_to_these_tests():
     assert len(BLOCKS) == len(SETUPS) + len(PYTHON) + len(SHELL)
-    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 4, 2)
+    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 5, 2)
 
 
 def test_what_it_points_to_is_there():
@@ -33,8 +33,9 @@ def test_what_it_points_to_is_there():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng):
-    """Stand in an empty folder but for features.npy, with this environment's programs first."""
+    """Stand in a folder with features.npy and new.npy, with this environment's programs first."""
     np.save(tmp_path / "features.npy", rng.normal(size=(150, 6)))
+    np.save(tmp_path / "new.npy", rng.normal(size=(20, 6)))
     monkeypatch.setenv(
         "PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     )
@@ -52,7 +53,7 @@ def run_shell(text):
 
 
 def test_python_examples(folder):
-    iris, literal, cluster, reading = PYTHON
+    iris, literal, cluster, new, reading = PYTHON
     assert "Client" in cluster
     cost, iterations, *_ = run_python(iris).split()
     assert 12.7 < float(cost) < 12.8
@@ -61,6 +62,7 @@ def test_python_examples(folder):
     lowest, gradient = run_python(literal).split()
     assert float(lowest) > 0.0
     assert float(gradient) < 0.1
+    assert float(run_python(new)) == 0.0
     row_sum, again = run_python(reading).split()
     assert float(row_sum) == 1.0
     assert float(again) == float(cost)
@@ -77,6 +79,7 @@ def test_shell_examples(folder):
     assert "150 points of 6 features" in printed
     assert (folder / "map.svg").exists()
     assert (folder / "map.csv").read_text().startswith("sne0,sne1\n")
+    assert len((folder / "new.csv").read_text().splitlines()) == 1 + 20
 
 
 @pytest.mark.cluster

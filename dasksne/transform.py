@@ -1,0 +1,171 @@
+"""New points on a map that stays as it is: each is placed on its own, whatever comes with it."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import delayed
+
+from dasksne.affinities import Width, width_of
+from dasksne.errors import InvalidInputError, StoreError
+from dasksne.executor import Executor
+from dasksne.kernels.placement import place, weighted_means
+from dasksne.plan import Plan
+from dasksne.run import Run
+from dasksne.settings import Settings
+from dasksne.source import (
+    Features,
+    GivenDistances,
+    Reference,
+    Rows,
+    Source,
+    StoredRows,
+    complaint_of_sign,
+    row_chunks,
+)
+from dasksne.types import FloatArray, IntArray
+
+LARGEST = np.finfo(np.float64).max
+
+
+@dataclass(frozen=True)
+class FittedMap:
+    """A map and what it was made from: all that new points need.
+
+    Picklable, and without data where a run keeps both.
+    """
+
+    points: Reference
+    embedding: Rows
+    width: Width
+    block_rows: int
+    """New points measured at once: as many as a row block of the fit has."""
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sys.getsizeof(self.points) + sys.getsizeof(self.embedding)
+
+    def require_kept(self) -> Run | None:
+        """Return the run that keeps the map, if one does; raise StoreError if it is gone."""
+        kept = self.embedding
+        if not isinstance(kept, StoredRows):
+            return None
+        run = Run(kept.url, kept.storage_options)
+        run.require()
+        if run.state["id"] != kept.version:
+            raise StoreError(
+                f"the run at {run.url} was replaced by another one; dasksne.resume(path) reads "
+                "that, and a fit with another store= keeps both"
+            )
+        return run
+
+
+def fitted_map(source: Source, embedding: Rows, settings: Settings, plan: Plan) -> FittedMap:
+    """Return what new points need of a finished fit.
+
+    Of precomputed distances nothing is needed: new ones come with the new points.
+    """
+    width = width_of(settings, settings.perplexity or np.nan, source.exponent)
+    return FittedMap(
+        points=source if isinstance(source, Features) else GivenDistances(source.exponent),
+        embedding=embedding,
+        width=replace(width, tail_mass=0.0),
+        block_rows=plan.block_rows,
+    )
+
+
+def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> FloatArray:
+    """Place the rows of an array on a map.
+
+    Parameters
+    ----------
+    executor : Executor
+        Entered.
+    fitted : FittedMap
+    X : numpy.ndarray of shape (M, D), or (M, N) where it holds distances
+
+    Returns
+    -------
+    array of shape (M, d), float64
+
+    Raises
+    ------
+    InvalidInputError
+        X holds NaN, infinity or a negative distance; before any work.
+    """
+    step = row_chunks(*X.shape)[0].stop
+    for rows in _slices(len(X), step):
+        _require_values(X[rows], rows.start, fitted)
+    step = min(step, fitted.block_rows, -(-len(X) // executor.n_threads))
+    shared = executor.broadcast(fitted)
+    parts = executor.map(_place, [X[rows] for rows in _slices(len(X), step)], shared)
+    return np.concatenate([executor.result(part) for part in parts])
+
+
+def place_later(fitted: FittedMap, X: da.Array) -> da.Array:
+    """Return the places of a lazy array's rows, as lazy, in its row chunks; see `place_now`."""
+    placed: da.Array = X.rechunk({1: -1}).map_blocks(
+        _place_chunk,
+        # One key of the graph, and not a copy in every task.
+        fitted=delayed(fitted, pure=True, traverse=False),
+        chunks=(X.chunks[0], (fitted.embedding.shape[1],)),
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+    return placed
+
+
+def _place_chunk(X: npt.NDArray[Any], fitted: FittedMap, block_info: Any) -> FloatArray:
+    first_row = block_info[0]["array-location"][0][0]
+    _require_values(X, first_row, fitted)
+    return _place(X, fitted)
+
+
+def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
+    """Place some rows, so many at a time as a row block has."""
+    embedding = fitted.embedding.read(slice(0, fitted.embedding.shape[0]))
+    y = np.ascontiguousarray(embedding.T)
+    placed = np.empty((len(X), embedding.shape[1]))
+    for rows in _slices(len(X), fitted.block_rows):
+        nearest, least, excess = _measure(X[rows], fitted)
+        # The row of a point that is none of the columns is numbered past the last of them.
+        precision = fitted.width.calibrate(excess, len(embedding)).precision
+        placed[rows] = place(weighted_means(excess, precision, y), y)
+        known = least == 0.0
+        placed[rows][known] = embedding[nearest[known]]
+    return placed
+
+
+def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return each row's nearest fitted point, how far that is, and how much farther each one is.
+
+    P depends on nothing but the last, whose exponents do not overflow where distances are large.
+    """
+    with np.errstate(over="ignore"):
+        distances = fitted.points.panel_of(np.ascontiguousarray(X, dtype=np.float64))
+    # Of points beyond the largest number none is nearer than another.
+    np.minimum(distances, LARGEST, out=distances)
+    nearest = np.argmin(distances, axis=1)
+    least = distances[np.arange(len(distances)), nearest]
+    distances -= least[:, np.newaxis]
+    return nearest, least, distances
+
+
+def _slices(n: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _require_values(X: npt.NDArray[Any], first_row: int, fitted: FittedMap) -> None:
+    """Raise InvalidInputError where some rows hold what no point can have."""
+    bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if bad.size:
+        raise InvalidInputError(
+            f"X holds NaN or infinity in row {first_row + bad[0]}; remove or fill such rows"
+        )
+    if isinstance(fitted.points, GivenDistances):
+        complaint = complaint_of_sign(first_row, X)
+        if complaint is not None:
+            raise InvalidInputError(complaint)

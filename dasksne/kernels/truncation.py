@@ -126,7 +126,7 @@ def _cutoff(d, x, largest):  # type: ignore[no-untyped-def]
     cutoff = np.int64(0)
     distances = d.view(np.int64)  # in the order of their bits: see `calibration._least`
     for j in range(d.size):
-        cutoff = max(cutoff, distances[j] if x[j] <= largest else 0)
+        cutoff = max(cutoff, distances[j] if x[j] <= largest else np.int64(0))
     return np.int64(cutoff).view(np.float64)
 
 

@@ -15,14 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from dasksne import launch
-from dasksne.errors import InvalidInputError
 from dasksne.executor import current_executor
 from dasksne.job import Event
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
-from dasksne.staging import Data
+from dasksne.staging import Data, as_collection, require_numbers
 from dasksne.types import FloatArray
 
 Callback = Callable[[Event], bool | None]
@@ -317,27 +316,15 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _data(self, X: Any) -> Data:
         """Return X as a NumPy or Dask array; nothing lazy is computed."""
-        if isinstance(X, zarr.Array):
-            X = da.from_array(X, chunks=X.chunks)
-        if hasattr(X, "to_dask_array"):
-            X = X.to_dask_array(lengths=True)
+        X = as_collection(X)
         if isinstance(X, da.Array):
-            _require_dask_is_usable(X)
             self.n_features_in_ = X.shape[1]
         else:
             # NaN and infinity are looked for later, where their rows can be named.
             X = validate_data(
                 self, X, dtype="numeric", ensure_all_finite=False, ensure_min_samples=2
             )
-        if X.dtype.kind not in "biuf":
-            raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
-        if self.metric == "precomputed" and X.shape[0] != X.shape[1]:
-            raise InvalidInputError(
-                f"X has shape {X.shape}; precomputed distances are a square matrix"
-            )
-        if X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(np.float64).itemsize:
-            X = X.astype(np.float64)  # Zarr has no wider numbers, and nothing here uses them
-        return X  # type: ignore[no-any-return]
+        return require_numbers(X, self.metric)
 
     @property
     def _n_features_out(self) -> int:
@@ -347,22 +334,6 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
-
-
-def _require_dask_is_usable(X: da.Array) -> None:
-    if X.ndim != 2:
-        raise InvalidInputError(f"X has {X.ndim} dimensions; it must have two, (N, D)")
-    if any(np.isnan(size) for size in X.shape):
-        raise InvalidInputError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
-    if not isinstance(X._meta, np.ndarray):  # noqa: SLF001 - what Dask keeps its kind of blocks in
-        raise InvalidInputError(
-            f"X is made of blocks of {type(X._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
-            "X.map_blocks(lambda block: block.toarray()) makes them so"
-        )
-    if X.shape[0] < 2 or X.shape[1] < 1:
-        raise InvalidInputError(
-            f"X has shape {X.shape}; at least two rows and one feature are needed"
-        )
 
 
 def resume(

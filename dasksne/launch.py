@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
 
 from dasksne import checkpoint
@@ -28,7 +26,17 @@ from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
-from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
+from dasksne.staging import (
+    Data,
+    Look,
+    look_at_array,
+    look_at_stored,
+    require_seen,
+    scratch_folder,
+    scratch_run,
+    store_rows,
+    stored_source,
+)
 from dasksne.starts import pca_start, random_start, spectral_map
 from dasksne.tails import Tails
 from dasksne.types import FloatArray
@@ -154,7 +162,7 @@ def launch(
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
     with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
-        _require_seen(executor, run)
+        require_seen(executor, run)
         rows: Rows = ArrayRows(x)
         if run is not None and (store is not None or not in_memory):
             stored = store_rows(x, run, settings.metric)
@@ -201,7 +209,7 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     if state["status"] == "finished":
         return Result(_found_before(run), plan, settings)
     with current_executor() as executor:
-        _require_seen(executor, run)
+        require_seen(executor, run)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         job = Job(
             executor,
@@ -242,37 +250,19 @@ def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> I
                 store.delete()
             raise
     elif needed or plan.p_storage == "zarr":
-        with tempfile.TemporaryDirectory(prefix="dasksne-", dir=_scratch_folder()) as folder:
-            run = Run.locate(Path(folder) / "run.zarr")
-            run.create(overwrite=False)
-            run.update(id=uuid.uuid4().hex)
+        with scratch_run() as run:
             yield run
     else:
         yield None
 
 
-def _scratch_folder() -> str:
-    return dask.config.get("temporary-directory", None) or tempfile.gettempdir()
-
-
 def _disk_found(store: Run | None) -> int:
     if store is not None and store.path is None:
         return sys.maxsize  # a bucket
-    folder = Path(_scratch_folder()) if store is None or store.path is None else store.path
+    folder = Path(scratch_folder()) if store is None or store.path is None else store.path
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _require_seen(executor: Executor, run: Run | None) -> None:
-    if run is None or run.path is None:
-        return
-    blind = executor.blind_workers(str(run.path))
-    if blind:
-        raise StoreError(
-            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
-            "store= a folder or URL that all of them and this process reach"
-        )
 
 
 def _record(job: Job, look: Look) -> None:

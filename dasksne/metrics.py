@@ -179,7 +179,7 @@ def quality_curve(X: Any, Y: Any, *, metric: str = "euclidean") -> QualityCurve:
 
 
 def quality(
-    X: Any, Y: Any, *, n_neighbors: Sequence[int] = (10, 100), metric: str = "euclidean"
+    X: Any, Y: Any, *, n_neighbors: Sequence[int] = (10,), metric: str = "euclidean"
 ) -> Quality:
     """Return all of the above in one pass; parameters as there.
 
@@ -307,6 +307,8 @@ def _normalised(excess: IntArray, n: int, ks: tuple[int, ...]) -> FloatArray:
 
 
 def _curve(shared: IntArray, n: int) -> QualityCurve:
+    if n < 3:
+        raise InvalidInputError(f"X has {n} points; a curve needs at least 3 points")
     k = np.arange(1, n - 1)
     q_nx = np.cumsum(shared)[:-1] / (n * k)
     r_nx = ((n - 1) * q_nx - k) / (n - 1 - k)

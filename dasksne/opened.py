@@ -92,7 +92,7 @@ class OpenedRun:
         self._require("history")
         return {name: self.run.read(f"history/{name}") for name in self.run.members("history")}
 
-    def quality(self, n_neighbors: Sequence[int] = (10, 100)) -> Quality:
+    def quality(self, n_neighbors: Sequence[int] = (10,)) -> Quality:
         """Judge the map by the neighbours that it keeps; see `dasksne.metrics.quality`."""
         return quality_of_run(self.run, self.embedding, n_neighbors)
 

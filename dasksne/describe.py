@@ -99,10 +99,7 @@ def quality_lines(opened: OpenedRun) -> list[Line]:
         ("continuity", f"{found.continuity[0]:.4f} of {k} neighbours"),
         ("neighbours kept", f"{found.neighbors_kept[0]:.2%} of {k}"),
         ("area below R_NX", f"{found.curve.area:.4f}"),
-        (
-            "KL per point",
-            f"{np.median(costs):.4g} in the median, {costs[worst]:.4g} at row {worst}",
-        ),
+        ("KL per point", kl),
     ]
 
 

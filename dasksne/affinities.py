@@ -58,15 +58,16 @@ class Width:
 
 
 def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:
-    """Return the width for a stage's perplexity, or for the sigma given.
-
-    The precision of a sigma is in the units of data divided by 2**exponent, and may overflow.
-    """
+    """Return the width for a stage's perplexity, or for the sigma given."""
     if settings.sigma is None:
         return Width(perplexity, None, settings.tail_mass)
+    return Width(None, precision_of(settings.sigma, exponent), settings.tail_mass)
+
+
+def precision_of(sigma: float, exponent: int) -> float:
+    """Return a sigma's precision in the units of data divided by 2**exponent; it may overflow."""
     with np.errstate(over="ignore", divide="ignore"):
-        precision = float(np.ldexp(settings.sigma, -exponent) ** -2.0)
-    return Width(None, precision, settings.tail_mass)
+        return float(np.ldexp(sigma, -exponent) ** -2.0)
 
 
 def sampled_share(source: Source, settings: Settings) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dasksne.describe import holdings, option_lines, plan_lines, run_lines, table
+from dasksne.describe import holdings, option_lines, plan_lines, quality_lines, run_lines, table
 from dasksne.errors import DasksneError, InvalidInputError, StoreError
 from dasksne.estimate import estimate
 from dasksne.estimator import SNE, resume
@@ -176,8 +176,16 @@ def plan(
 
 @main.command()
 @click.argument("run", metavar="RUN")
+@click.option("--quality", is_flag=True, help="Judge the map too: looks at all pairs of points.")
 @storage_options
-def info(run: str, storage_options: dict[str, Any] | None) -> None:
+@cluster_options
+def info(
+    run: str,
+    quality: bool,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
     """Say what RUN holds."""
     opened = open_run(run, storage_options=storage_options)
     for title, lines in (
@@ -186,6 +194,9 @@ def info(run: str, storage_options: dict[str, Any] | None) -> None:
         ("holds", holdings(opened)),
     ):
         click.echo(table(title, lines))
+    if quality:
+        with connected(scheduler, scheduler_file):
+            click.echo(table("quality", quality_lines(opened)))
 
 
 @main.command()

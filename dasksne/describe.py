@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import zarr
 
 from dasksne.estimate import Estimate
@@ -11,6 +12,9 @@ from dasksne.plan import Plan, format_bytes
 from dasksne.progress import format_seconds
 
 Line = tuple[str, str]
+
+NEIGHBOURS = 10
+"""Of each point, by which a map is judged where it has so many."""
 
 
 def table(title: str, lines: Sequence[Line]) -> str:
@@ -82,6 +86,21 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     if state["tails"] is not None:
         lines += _tail_lines(state["tails"])
     return lines
+
+
+def quality_lines(opened: OpenedRun) -> list[Line]:
+    """Judge a run's map: this looks at all pairs of points."""
+    k = max(1, min(NEIGHBOURS, (len(opened.embedding) - 1) // 2))
+    found, costs = opened.quality([k]), opened.kl_per_point()
+    worst = int(np.argmax(costs))
+    kl = f"{np.median(costs):.4g} in the median, {costs[worst]:.4g} at row {worst}"
+    return [
+        ("trustworthiness", f"{found.trustworthiness[0]:.4f} of {k} neighbours"),
+        ("continuity", f"{found.continuity[0]:.4f} of {k} neighbours"),
+        ("neighbours kept", f"{found.neighbors_kept[0]:.2%} of {k}"),
+        ("area below R_NX", f"{found.curve.area:.4f}"),
+        ("KL per point", kl),
+    ]
 
 
 def _tail_lines(tails: dict[str, Any]) -> list[Line]:

@@ -22,7 +22,7 @@ from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
-from dasksne.staging import Data
+from dasksne.staging import Data, as_collection, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
 
@@ -272,7 +272,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             placed = place_later(self._fitted, data)
             return placed.compute() if isinstance(X, zarr.Array) else placed
         with current_executor() as executor:
-            launch.require_seen(executor, run)
+            require_seen(executor, run)
             return place_now(executor, self._fitted, data)
 
     def plan(self, X: Any) -> Plan:
@@ -382,12 +382,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _data(self, X: Any, *, new: bool = False) -> Data:
         """Return X, or new points, as a NumPy or Dask array; nothing lazy is computed."""
         fewest = 1 if new else 2
-        if isinstance(X, zarr.Array):
-            X = da.from_array(X, chunks=X.chunks)
-        if hasattr(X, "to_dask_array"):
-            X = X.to_dask_array(lengths=True)
+        X = as_collection(X, fewest)
         if isinstance(X, da.Array):
-            _require_dask_is_usable(X, fewest)
             validate_data(self, X, reset=not new, skip_check_array=True)
         else:
             # NaN and infinity are looked for later, where their rows can be named.
@@ -399,15 +395,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 ensure_all_finite=False,
                 ensure_min_samples=fewest,
             )
-        if X.dtype.kind not in "biuf":
-            raise InvalidInputError(f"X has dtype {X.dtype}; it must be real numbers")
-        if self.metric == "precomputed" and not new and X.shape[0] != X.shape[1]:
-            raise InvalidInputError(
-                f"X has shape {X.shape}; precomputed distances are a square matrix"
-            )
-        if X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(np.float64).itemsize:
-            X = X.astype(np.float64)  # Zarr has no wider numbers, and nothing here uses them
-        return X  # type: ignore[no-any-return]
+        return require_numbers(X, square=self.metric == "precomputed" and not new)
 
     @property
     def _n_features_out(self) -> int:
@@ -417,23 +405,6 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
-
-
-def _require_dask_is_usable(X: da.Array, fewest: int) -> None:
-    if X.ndim != 2:
-        raise InvalidInputError(f"X has {X.ndim} dimensions; it must have two, (N, D)")
-    if any(np.isnan(size) for size in X.shape):
-        raise InvalidInputError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
-    if not isinstance(X._meta, np.ndarray):  # noqa: SLF001 - what Dask keeps its kind of blocks in
-        raise InvalidInputError(
-            f"X is made of blocks of {type(X._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
-            "X.map_blocks(lambda block: block.toarray()) makes them so"
-        )
-    if X.shape[0] < fewest or X.shape[1] < 1:
-        rows = "one row" if fewest == 1 else "two rows"
-        raise InvalidInputError(
-            f"X has shape {X.shape}; at least {rows} and one feature are needed"
-        )
 
 
 def resume(

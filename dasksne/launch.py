@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
 
 from dasksne import checkpoint
@@ -33,6 +31,9 @@ from dasksne.staging import (
     Look,
     look_at_array,
     look_at_stored,
+    require_seen,
+    scratch_folder,
+    scratch_run,
     store_rows,
     stored_rows,
     stored_source,
@@ -264,38 +265,19 @@ def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> I
                 store.delete()
             raise
     elif needed or plan.p_storage == "zarr":
-        with tempfile.TemporaryDirectory(prefix="dasksne-", dir=_scratch_folder()) as folder:
-            run = Run.locate(Path(folder) / "run.zarr")
-            run.create(overwrite=False)
-            run.update(id=uuid.uuid4().hex)
+        with scratch_run() as run:
             yield run
     else:
         yield None
 
 
-def _scratch_folder() -> str:
-    return dask.config.get("temporary-directory", None) or tempfile.gettempdir()
-
-
 def _disk_found(store: Run | None) -> int:
     if store is not None and store.path is None:
         return sys.maxsize  # a bucket
-    folder = Path(_scratch_folder()) if store is None or store.path is None else store.path
+    folder = Path(scratch_folder()) if store is None or store.path is None else store.path
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def require_seen(executor: Executor, run: Run | None) -> None:
-    """Raise StoreError where a worker does not see a run on this machine's disks."""
-    if run is None or run.path is None:
-        return
-    blind = executor.blind_workers(str(run.path))
-    if blind:
-        raise StoreError(
-            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
-            "store= a folder or URL that all of them and this process reach"
-        )
 
 
 def _record(job: Job, look: Look) -> None:

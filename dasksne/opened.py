@@ -1,6 +1,6 @@
 """A run that is opened to be looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.labels import kept_labels
+from dasksne.metrics import Quality, kl_of_run, quality_of_run
 from dasksne.run import Run
 from dasksne.staging import stored_source
 from dasksne.types import FloatArray
@@ -90,6 +91,14 @@ class OpenedRun:
         """A column each, as `SNE.history_`."""
         self._require("history")
         return {name: self.run.read(f"history/{name}") for name in self.run.members("history")}
+
+    def quality(self, n_neighbors: Sequence[int] = (10,)) -> Quality:
+        """Judge the map by the neighbours that it keeps; see `dasksne.metrics.quality`."""
+        return quality_of_run(self.run, self.embedding, n_neighbors)
+
+    def kl_per_point(self) -> FloatArray:
+        """Return KL(P_i || Q_i) of each point, in nats, shape (N,)."""
+        return kl_of_run(self.run, self.embedding)
 
     def _array(self, name: str) -> FloatArray:
         self._require(name)

@@ -64,22 +64,10 @@ class Settings:
         for name in ("block_rows", "shards"):
             if getattr(self, name) != "auto":
                 _require_number(name, getattr(self, name), Integral, above=0)
-        if (self.perplexity is None) == (self.sigma is None):
-            raise InvalidInputError(
-                f"perplexity={self.perplexity} and sigma={self.sigma}: give one of the two"
-            )
-        if self.sigma is not None:
-            _require_number("sigma", self.sigma, Real, above=0)
-        if self.perplexity is not None:
-            _require_number("perplexity", self.perplexity, Real, above=1)
+        require_width(self.perplexity, self.sigma)
 
     def _require_tolerances(self) -> None:
-        _require_number("tail_mass", self.tail_mass, Real, above=-1e-300)
-        if not self.tail_mass < 1.0:
-            raise InvalidInputError(
-                f"tail_mass={self.tail_mass!r} must be 0 or more and below 1: it is the share of "
-                "a row of P that may be dropped"
-            )
+        require_tail_mass(self.tail_mass)
         _require_number("repulsion_rtol", self.repulsion_rtol, Real, above=0)
         if not SMALLEST_RTOL <= self.repulsion_rtol < 1:
             raise InvalidInputError(
@@ -103,11 +91,7 @@ class Settings:
 
     def require_fits(self, n_points: int) -> None:
         """Raise InvalidInputError where an option does not go with N points."""
-        if self.perplexity is not None and not self.perplexity < n_points - 1:
-            raise InvalidInputError(
-                f"perplexity={self.perplexity:g} must be below N - 1 = {n_points - 1}, the number "
-                "of neighbours that a point has; lower it"
-            )
+        require_reachable(self.perplexity, n_points)
         shape = (n_points, self.n_components)
         if not isinstance(self.init, str):
             if self.init.shape != shape:
@@ -129,6 +113,40 @@ class Settings:
         known = {field.name: values[field.name] for field in fields(cls)}
         known["save"] = tuple(known["save"])
         return cls(**{**known, "init": known["init"] if init is None else init})
+
+
+def require_width(perplexity: Any, sigma: Any) -> None:
+    """Raise InvalidInputError unless a perplexity or a sigma is given, and is one."""
+    if (perplexity is None) == (sigma is None):
+        raise InvalidInputError(f"perplexity={perplexity} and sigma={sigma}: give one of the two")
+    if sigma is not None:
+        _require_number("sigma", sigma, Real, above=0)
+    if perplexity is not None:
+        _require_number("perplexity", perplexity, Real, above=1)
+
+
+def require_reachable(perplexity: float | None, n_points: int) -> None:
+    """Raise InvalidInputError where no row of N points has such a perplexity."""
+    if perplexity is not None and not perplexity < n_points - 1:
+        raise InvalidInputError(
+            f"perplexity={perplexity:g} must be below N - 1 = {n_points - 1}, the number "
+            "of neighbours that a point has; lower it"
+        )
+
+
+def require_tail_mass(tail_mass: Any) -> None:
+    """Raise InvalidInputError unless it is the share of a row that may be dropped."""
+    _require_number("tail_mass", tail_mass, Real, above=-1e-300)
+    if not tail_mass < 1.0:
+        raise InvalidInputError(
+            f"tail_mass={tail_mass!r} must be 0 or more and below 1: it is the share of "
+            "a row of P that may be dropped"
+        )
+
+
+def require_metric(metric: Any) -> None:
+    """Raise InvalidInputError unless it is a metric."""
+    _require_known("metric", metric, CHOICES["metric"])
 
 
 def _perplexities(annealing: Any) -> tuple[float, ...]:

@@ -2,14 +2,20 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import zarr
 
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
 from dasksne.run import Run
 from dasksne.source import (
@@ -48,6 +54,59 @@ class Look(NamedTuple):
         return kind(rows, self.exponent)
 
 
+def as_collection(x: Any, fewest: int = 2) -> Any:
+    """Return a Zarr array, Dask array or data frame as a Dask array, anything else as it is.
+
+    Nothing is computed but the lengths of a data frame's partitions.
+
+    Raises
+    ------
+    InvalidInputError
+        A Dask array is no matrix, of unknown size, or not of dense blocks.
+    """
+    if isinstance(x, zarr.Array):
+        x = da.from_array(x, chunks=x.chunks)
+    if hasattr(x, "to_dask_array"):
+        x = x.to_dask_array(lengths=True)
+    if isinstance(x, da.Array):
+        _require_dask_is_usable(x, fewest)
+    return x
+
+
+def require_numbers(x: Data, *, square: bool) -> Data:
+    """Return X of real numbers, no wider than float64, square if it must be.
+
+    Raises
+    ------
+    InvalidInputError
+        It is not.
+    """
+    if x.dtype.kind not in "biuf":
+        raise InvalidInputError(f"X has dtype {x.dtype}; it must be real numbers")
+    if square and x.shape[0] != x.shape[1]:
+        raise InvalidInputError(f"X has shape {x.shape}; precomputed distances are a square matrix")
+    if x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize:
+        return x.astype(np.float64)  # Zarr has no wider numbers, and nothing here uses them
+    return x
+
+
+def _require_dask_is_usable(x: da.Array, fewest: int) -> None:
+    if x.ndim != 2:
+        raise InvalidInputError(f"X has {x.ndim} dimensions; it must have two, (N, D)")
+    if any(np.isnan(size) for size in x.shape):
+        raise InvalidInputError("X has chunks of unknown size; call X.compute_chunk_sizes() first")
+    if not isinstance(x._meta, np.ndarray):  # noqa: SLF001 - what Dask keeps its kind of blocks in
+        raise InvalidInputError(
+            f"X is made of blocks of {type(x._meta).__name__}; they must be dense NumPy arrays: "  # noqa: SLF001
+            "X.map_blocks(lambda block: block.toarray()) makes them so"
+        )
+    if x.shape[0] < fewest or x.shape[1] < 1:
+        rows = "one row" if fewest == 1 else "two rows"
+        raise InvalidInputError(
+            f"X has shape {x.shape}; at least {rows} and one feature are needed"
+        )
+
+
 def look_at_array(x: npt.NDArray[Any], metric: str) -> Look:
     """Look at an array of this process; see `look_at_stored`."""
     rows = ArrayRows(x)
@@ -79,6 +138,53 @@ def store_rows(x: Data, run: Run, metric: str) -> StoredRows:
         for rows in chunks:
             run.write("X", rows, x[rows])
     return stored_rows(run)
+
+
+@contextmanager
+def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
+    """Give X as rows that every task reads: an array from memory, if tasks see it, else a copy."""
+    if isinstance(x, np.ndarray) and executor.shares_memory:
+        yield ArrayRows(x)
+        return
+    with scratch_run() as run:
+        require_seen(executor, run)
+        yield store_rows(x, run, metric)
+
+
+def look_at(executor: Executor, rows: Rows, metric: str) -> Look:
+    """Look at the rows that `reachable_rows` gave; see `look_at_stored`."""
+    if isinstance(rows, StoredRows):
+        return look_at_stored(executor, rows, metric)
+    assert isinstance(rows, ArrayRows)  # noqa: S101 - there is nothing else
+    return look_at_array(rows.array, metric)
+
+
+@contextmanager
+def scratch_run() -> Iterator[Run]:
+    """Make a run that is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="dasksne-", dir=scratch_folder()) as folder:
+        run = Run.locate(Path(folder) / "run.zarr")
+        run.create(overwrite=False)
+        run.update(id=uuid.uuid4().hex)
+        yield run
+
+
+def scratch_folder() -> str:
+    """Return where Dask, too, puts what is removed at the end."""
+    return dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+
+
+def require_seen(executor: Executor, run: Run | None) -> None:
+    """Raise StoreError where tasks cannot reach a run."""
+    if run is None or run.path is None:
+        return
+    blind = executor.blind_workers(str(run.path))
+    if blind:
+        raise StoreError(
+            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
+            "store= (or Dask's temporary-directory, where there is no store) a folder or URL that "
+            "all of them and this process reach"
+        )
 
 
 def stored_rows(run: Run, name: str = "X") -> StoredRows:

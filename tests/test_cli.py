@@ -15,7 +15,7 @@ import zarr
 from click.testing import CliRunner
 
 import dasksne
-from dasksne import cli, stage
+from dasksne import cli, metrics, stage
 from dasksne.options import OPTIONS
 from dasksne.progress import Reporter
 from dasksne.run import Run
@@ -150,6 +150,28 @@ def test_info_says_what_a_run_holds():
     stored = sum(file.stat().st_size for file in Path("map.zarr/P/c").rglob("*") if file.is_file())
     size = float(re.search(r"([\d.]+) kB$", found["P"])[1])
     assert size == pytest.approx(stored / 1000, rel=0.05)
+
+
+def test_info_judges_the_map_when_it_is_asked_to():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    assert "trustworthiness" not in values(command("info", "map.zarr").stdout)
+    found = values(command("info", "map.zarr", "--quality").stdout)
+    X, run = np.load("features.npy"), dasksne.open_run("map.zarr")
+    expected = metrics.quality(X, run.embedding, n_neighbors=[10])
+    assert found["trustworthiness"] == f"{expected.trustworthiness[0]:.4f} of 10 neighbours"
+    assert found["continuity"] == f"{expected.continuity[0]:.4f} of 10 neighbours"
+    assert found["neighbours kept"] == f"{expected.neighbors_kept[0]:.2%} of 10"
+    assert found["area below R_NX"] == f"{expected.curve.area:.4f}"
+    cost = run.kl_per_point()
+    assert found["KL per point"].startswith(f"{np.median(cost):.4g} in the median, ")
+    assert found["KL per point"].endswith(f"{cost.max():.4g} at row {cost.argmax()}")
+
+
+def test_a_map_of_few_points_is_judged():
+    np.save("few.npy", np.load("features.npy")[:4])
+    command("embed", "few.npy", "-o", "few.zarr", "--perplexity", "2")
+    found = values(command("info", "few.zarr", "--quality").stdout)
+    assert found["trustworthiness"].endswith(" of 1 neighbours")
 
 
 # ---- plan

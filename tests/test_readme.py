@@ -21,7 +21,7 @@ SHELL = [text for kind, text in BLOCKS if kind == "sh" and text not in SETUPS]
 
 def test_all_code_is_known_to_these_tests():
     assert len(BLOCKS) == len(SETUPS) + len(PYTHON) + len(SHELL)
-    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 5, 2)
+    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 6, 2)
 
 
 def test_what_it_points_to_is_there():
@@ -53,7 +53,7 @@ def run_shell(text):
 
 
 def test_python_examples(folder):
-    iris, literal, cluster, new, reading = PYTHON
+    iris, literal, cluster, new, reading, judging = PYTHON
     assert "Client" in cluster
     cost, iterations, *_ = run_python(iris).split()
     assert 12.7 < float(cost) < 12.8
@@ -66,6 +66,10 @@ def test_python_examples(folder):
     row_sum, again = run_python(reading).split()
     assert float(row_sum) == 1.0
     assert float(again) == float(cost)
+    trusted, continuous, *_, area, worst = run_python(judging).split()
+    assert 0.9 < min(float(trusted), float(continuous)) < 1.0
+    assert 0.5 < float(area) < 1.0
+    assert 0 <= int(worst) < 150
 
 
 @pytest.mark.cluster

@@ -87,7 +87,7 @@ def _fill(distances: FloatArray, first_row: int, target: float, precision: float
 
 @strict
 def _calibrate(distances, first_row, target, given, precision, log_normaliser, entropy):  # type: ignore[no-untyped-def]
-    rough = np.empty(distances.shape[1] - 1, dtype=np.float32)
+    rough = np.empty(distances.shape[1], dtype=np.float32)
     for i in range(distances.shape[0]):
         own = first_row + i
         before, after = distances[i, :own], distances[i, own + 1 :]
@@ -112,9 +112,9 @@ def _solve(d, own, nearest, target, rough):  # type: ignore[no-untyped-def]
         beta = 745.0 / gap if gap < np.inf else 1.0
         s0, s1, _, _ = _moments(before, after, nearest, beta)
         return beta, s0, s1
-    _write_excess(before, nearest, mean, rough[:own])
-    _write_excess(after, nearest, mean, rough[own:])
-    t = _estimate(rough, target) - math.log(mean)
+    _write_excess(before, nearest, mean, rough)
+    _write_excess(after, nearest, mean, rough[before.size :])
+    t = _estimate(rough[: before.size + after.size], target) - math.log(mean)
     t, s0, s1 = _newton(before, after, nearest, t, target)
     return math.exp(t), s0, s1
 

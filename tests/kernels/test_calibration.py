@@ -135,3 +135,13 @@ def test_a_row_with_nan_ends_as_nan(rng):
     found = calibrate(distances, 0, 4.0)
     assert np.isnan(found.log_normaliser[3])
     np.testing.assert_array_equal(np.delete(found.precision, 3), np.delete(expected.precision, 3))
+
+
+def test_rows_of_points_that_are_no_columns(rng):
+    # As new points are placed: no column is a row's own.
+    distances = reference.squared_distances(rng.normal(size=(30, 4)))[:7, 7:]
+    found = calibrate(distances, distances.shape[1], 6.0)
+    weights = np.exp(-found.precision[:, np.newaxis] * distances)
+    p = weights / weights.sum(axis=1, keepdims=True)
+    entropies = -np.sum(p * np.log(p), axis=1)
+    np.testing.assert_allclose(entropies, math.log(6.0), atol=ENTROPY_TOLERANCE)

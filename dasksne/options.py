@@ -130,8 +130,9 @@ def _configure(context: click.Context, option: click.Parameter, path: str | None
     """Set Dask's configuration while the command runs; with TLS nothing goes unencrypted."""
     if path is not None:
         key, _ = TLS_OPTIONS[option.opts[0]]
-        settings = {f"distributed.comm.tls.{key}": path, "distributed.comm.require-encryption": True}
-        context.with_resource(dask.config.set(settings))
+        settings = {f"tls.{key}": path, "require-encryption": True}
+        comm = {f"distributed.comm.{name}": value for name, value in settings.items()}
+        context.with_resource(dask.config.set(comm))
 
 
 def cluster_options(command: F) -> F:

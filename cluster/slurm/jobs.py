@@ -19,6 +19,7 @@ def start(arguments: list[str]) -> None:
     """Run the command on workers that SLURM starts; a job that is lost is submitted again."""
     with (
         SLURMCluster(
+            job_name="dasksne",
             cores=CPUS,
             processes=1,
             memory=MEMORY,

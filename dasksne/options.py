@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import click
+import dask
 
 from dasksne.estimator import SNE
 from dasksne.settings import CHOICES, SAVES
@@ -117,8 +118,33 @@ def in_shell_words(message: str) -> str:
 _ASSIGNMENT = re.compile(rf"\b(?P<name>{'|'.join(OPTIONS)})=(?P<flag>True\b)?")
 
 
+TLS_OPTIONS = {
+    "--tls-ca-file": ("ca-file", "Of the authority that signed the cluster's certificates."),
+    "--tls-cert": ("client.cert", "The certificate to show to the cluster."),
+    "--tls-key": ("client.key", "The key of that certificate."),
+}
+"""Each by the place in Dask's configuration that it stands for, below distributed.comm.tls."""
+
+
+def _configure(context: click.Context, option: click.Parameter, path: str | None) -> None:
+    """Set Dask's configuration while the command runs; with TLS nothing goes unencrypted."""
+    if path is not None:
+        key, _ = TLS_OPTIONS[option.opts[0]]
+        settings = {f"tls.{key}": path, "require-encryption": True}
+        comm = {f"distributed.comm.{name}": value for name, value in settings.items()}
+        context.with_resource(dask.config.set(comm))
+
+
 def cluster_options(command: F) -> F:
-    """Add the options that choose where work runs."""
+    """Add the options that choose where work runs, and how it is reached."""
+    for name, (_, help_text) in reversed(TLS_OPTIONS.items()):
+        command = click.option(
+            name,
+            type=click.Path(exists=True, dir_okay=False),
+            help=help_text,
+            callback=_configure,
+            expose_value=False,
+        )(command)
     command = click.option(
         "--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, such as tcp://host:8786."
     )(command)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from dask.sizeof import sizeof
 from distributed import Client, Future, wait
 
+from dasksne.errors import InvalidInputError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
@@ -94,13 +95,25 @@ def connected(address: str | None = None, scheduler_file: str | None = None) -> 
     ------
     OSError
         The scheduler does not answer, or no worker comes.
+    InvalidInputError
+        The scheduler speaks TLS and no certificates are configured, or the other way round.
     """
     if address is None and scheduler_file is None:
         yield
         return
-    with Client(address, scheduler_file=scheduler_file) as client:
+    with _connect(address, scheduler_file) as client:
         client.wait_for_workers(1, timeout=WORKER_SECONDS)
         yield
+
+
+def _connect(address: str | None, scheduler_file: str | None) -> Client:
+    try:
+        return Client(address, scheduler_file=scheduler_file)
+    except (TypeError, RuntimeError) as error:  # what Dask raises for either mismatch
+        raise InvalidInputError(
+            f"the scheduler of {address or scheduler_file} cannot be reached as configured: one at "
+            "tls://... needs --tls-ca-file, --tls-cert and --tls-key, one at tcp://... none of them"
+        ) from error
 
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# sbatch run.sh ARGUMENTS...: the command dasksne on a cluster inside this job's allocation.
+# Task 0 is the scheduler, task 1 the command, all others are workers. Options of sbatch go before
+# the file's name and win over those here.
+#SBATCH --job-name=dasksne
+#SBATCH --ntasks=6
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=1:00:00
+set -euo pipefail
+
+here=$SLURM_SUBMIT_DIR/cluster # SLURM runs a copy of this file, from a folder of its own
+folder=$SLURM_SUBMIT_DIR/.dasksne-$SLURM_JOB_ID
+trap 'rm -rf "$folder"' EXIT
+mkdir -m 700 "$folder"
+"$here/tls.sh" "$folder" srun python "$here/slurm/task.py" "$folder" "$@"

@@ -32,6 +32,8 @@ def plan_lines(plan: Plan, time: Estimate) -> list[Line]:
         f"{time.stages} x {format_seconds(time.affinities)} for affinities, "
         f"{time.evaluations} evaluations of {format_seconds(time.evaluation)}"
     )
+    if time.landmarks:
+        seconds += f", {format_seconds(time.landmarks)} for landmarks before"
     return [
         ("data", f"{n:,} points of {plan.n_features:,} features"),
         ("row blocks", f"{plan.n_blocks:,} of {plan.block_rows:,} rows"),

@@ -76,6 +76,7 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     cost = state["kl_divergence"]
     lines += [
         ("cost C", f"{cost:.8g} nats, {cost / n:.5g} per point"),
+        ("explained", _explained(cost, state["constant_cost"])),
         ("iterations", _iterations(opened)),
         ("stopped", state["stopped"]),
     ]
@@ -96,6 +97,11 @@ def _tail_lines(tails: dict[str, Any]) -> list[Line]:
         ("perplexity left", f"{tails['perplexity_left']:.4g}"),
         ("gradient error", f"{bound}, {error}"),
     ]
+
+
+def _explained(cost: float, constant_cost: float) -> str:
+    share = f"{1.0 - cost / constant_cost:.2%} of " if constant_cost > 0.0 else ""
+    return f"{share}the {constant_cost:.8g} nats of a map with all points in one place"
 
 
 def _width(parameters: dict[str, Any]) -> Line:

@@ -111,7 +111,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         A column each: stage, points (of the map of that stage), perplexity, cost, gradient_norm,
         step, evaluations, seconds.
     report_ : dict
-        Choices made, bytes needed and found, why the run stopped.
+        Choices made, bytes needed and found, why the run stopped; the cost per point, and the
+        share of the cost of a map with all points in one place that the map explains.
 
     References
     ----------

@@ -42,7 +42,7 @@ def go_through_stages(
     schedule = job.schedule
     y = start
     state: State | None = None
-    unreached, tails = 0, None
+    unreached, tails, constant_cost = 0, None, np.nan
     for k in range(restored["stage"] if restored else 0, len(schedule)):
         last = k + 1 == len(schedule)
         if job.stopped and not last:
@@ -55,6 +55,7 @@ def go_through_stages(
         calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)
+            constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, calibration)
         max_iter = 0 if job.stopped else job.settings.max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
@@ -74,6 +75,7 @@ def go_through_stages(
     return Outcome(
         embedding=state.y,
         cost=state.cost,
+        constant_cost=constant_cost,
         n_iter=len(job.history),
         history={name: np.array([row[i] for row in job.history]) for i, name in enumerate(HISTORY)},
         stopped="stopped by a callback" if job.stopped else str(state.stopped),

@@ -28,6 +28,8 @@ HISTORY = (
 """Columns of the history, a row per iteration."""
 
 
+NOTHING = 1e-9
+"""Nats a point: a constant map of a lower cost leaves nothing to explain."""
 LARGEST_ANNEALED = 20_000
 """Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
 whole. Of more points, only some are annealed; see `dasksne.levels`."""
@@ -93,6 +95,8 @@ class Outcome(NamedTuple):
 
     embedding: FloatArray
     cost: float
+    constant_cost: float
+    """Of a map with all points in one place: N log(N - 1) less the entropies of P's rows."""
     n_iter: int
     history: dict[str, FloatArray]
     stopped: str
@@ -101,6 +105,19 @@ class Outcome(NamedTuple):
     """Rows whose perplexity cannot be reached."""
     tails: Tails | None
     """What dropping tails did; None where none were dropped."""
+
+    @property
+    def cost_per_point(self) -> float:
+        """C / N."""
+        return self.cost / len(self.embedding)
+
+    @property
+    def share_explained(self) -> float:
+        """Of the constant map's cost; NaN where that is zero, up to rounding: P is constant too."""
+        n = len(self.embedding)
+        if self.constant_cost <= NOTHING * n:
+            return np.nan
+        return 1.0 - self.cost / self.constant_cost
 
 
 @dataclass

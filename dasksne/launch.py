@@ -356,6 +356,7 @@ def _finish(job: Job, outcome: Outcome) -> None:
     run.update(
         status="finished",
         kl_divergence=outcome.cost,
+        constant_cost=outcome.constant_cost,
         n_iter=outcome.n_iter,
         stopped=outcome.stopped,
         unreached=outcome.unreached,
@@ -369,6 +370,7 @@ def _found_before(run: Run) -> Outcome:
     return Outcome(
         embedding=run.read("embedding"),
         cost=state["kl_divergence"],
+        constant_cost=state["constant_cost"],
         n_iter=state["n_iter"],
         history={name: run.read(f"history/{name}") for name in HISTORY},
         stopped=state["stopped"],
@@ -390,6 +392,8 @@ def report(result: Result) -> dict[str, Any]:
     """Return what was chosen, needed and found, in plain values."""
     return {
         **asdict(result.plan),
+        "cost_per_point": result.outcome.cost_per_point,
+        "share_explained": result.outcome.share_explained,
         "stopped": result.outcome.stopped,
         "rows_below_perplexity": result.outcome.unreached,
         "tails": None if result.outcome.tails is None else result.outcome.tails._asdict(),

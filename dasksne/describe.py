@@ -36,6 +36,8 @@ def plan_lines(plan: Plan, time: Estimate) -> list[Line]:
         f"{time.stages} x {format_seconds(time.affinities)} for affinities, "
         f"{time.evaluations} evaluations of {format_seconds(time.evaluation)}"
     )
+    if time.landmarks:
+        seconds += f", {format_seconds(time.landmarks)} for landmarks before"
     return [
         ("data", f"{n:,} points of {plan.n_features:,} features"),
         ("row blocks", f"{plan.n_blocks:,} of {plan.block_rows:,} rows"),
@@ -78,6 +80,7 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     cost = state["kl_divergence"]
     lines += [
         ("cost C", f"{cost:.8g} nats, {cost / n:.5g} per point"),
+        ("explained", _explained(cost, state["constant_cost"])),
         ("iterations", _iterations(opened)),
         ("stopped", state["stopped"]),
     ]
@@ -113,6 +116,11 @@ def _tail_lines(tails: dict[str, Any]) -> list[Line]:
         ("perplexity left", f"{tails['perplexity_left']:.4g}"),
         ("gradient error", f"{bound}, {error}"),
     ]
+
+
+def _explained(cost: float, constant_cost: float) -> str:
+    share = f"{1.0 - cost / constant_cost:.2%} of " if constant_cost > 0.0 else ""
+    return f"{share}the {constant_cost:.8g} nats of a map with all points in one place"
 
 
 def _width(parameters: dict[str, Any]) -> Line:

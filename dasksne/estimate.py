@@ -13,12 +13,12 @@ import numpy as np
 from dasksne.affinities import Outputs, Width, start_calibration, start_shards
 from dasksne.estimator import SNE
 from dasksne.executor.threads import ThreadExecutor
+from dasksne.job import make_schedule
 from dasksne.kernels.calibration import Calibration
+from dasksne.levels import Levels, make_levels
 from dasksne.objective import SNEObjective
-from dasksne.optimise.schedule import stages
 from dasksne.plan import Plan, make_plan
 from dasksne.repulsion import start_repulsion
-from dasksne.settings import DEFAULT_PERPLEXITY
 from dasksne.source import ArrayRows, Features
 
 SAMPLE_POINTS = 2048
@@ -37,6 +37,10 @@ EARLY_EVALUATIONS = 12
 """Of a stage that is only a start for the next one, as measured on data sets of many kinds."""
 LAST_EVALUATIONS = 100
 """Of the last stage."""
+LANDMARK_EVALUATIONS = 200
+"""Of each set of landmarks over its stages."""
+RACE_EVALUATIONS = 70
+"""Of each map of the middle set."""
 
 
 class Estimate(NamedTuple):
@@ -49,11 +53,13 @@ class Estimate(NamedTuple):
     stages: int
     evaluations: int
     """Over all stages, as many as are usual."""
+    landmarks: float
+    """Before the first stage: of the points that place the others."""
 
     @property
     def total(self) -> float:
         """Of the whole run."""
-        return self.stages * self.affinities + self.evaluations * self.evaluation
+        return self.landmarks + self.stages * self.affinities + self.evaluations * self.evaluation
 
 
 class _Times(NamedTuple):
@@ -86,14 +92,19 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
         sample = sample._replace(attraction=kept * sample.attraction)
     times = _Times(*(pairs * seconds for seconds in sample))
     repulsion = _time_repulsion(plan)
-    n_stages = _count_stages(plan, model)
+    settings = model._settings()  # noqa: SLF001 - of this package's own class
+    n_stages = len(make_schedule(settings, plan.n_points))
+    affinities = times.affinities / plan.n_threads
+    # Fourier sums of one map are one task.
+    evaluation = max(
+        (times.attraction + repulsion) / plan.n_threads,
+        repulsion if plan.repulsion == "fourier" else 0.0,
+    )
+    levels = make_levels(settings, plan.n_points)
     return Estimate(
-        affinities=times.affinities / plan.n_threads,
-        # Fourier sums of one map are one task.
-        evaluation=max(
-            (times.attraction + repulsion) / plan.n_threads,
-            repulsion if plan.repulsion == "fourier" else 0.0,
-        ),
+        affinities=affinities,
+        evaluation=evaluation,
+        landmarks=0.0 if levels is None else _landmarks(plan, levels, affinities, evaluation),
         stages=n_stages,
         evaluations=(
             (n_stages - 1) * min(EARLY_EVALUATIONS, model.max_iter)
@@ -158,8 +169,13 @@ def _time_repulsion(plan: Plan) -> float:
     return (time.perf_counter() - began) * (plan.n_points / n) ** (1 if by_fourier else 2)
 
 
-def _count_stages(plan: Plan, model: SNE) -> int:
-    if model.sigma is not None:
-        return 1
-    perplexity = model.perplexity or DEFAULT_PERPLEXITY
-    return len(stages(model.annealing, perplexity, plan.n_points, model.tol))
+def _landmarks(plan: Plan, levels: Levels, affinities: float, evaluation: float) -> float:
+    """Return the seconds that the points take which are mapped first.
+
+    Affinities and placement go by pairs; evaluations, with few neighbours, by points.
+    """
+    n, few, many = plan.n_points, levels.landmarks.n_points, levels.middle.n_points
+    pairs = few**2 * len(levels.landmarks.schedule) + few * many
+    pairs = levels.n_sets * pairs + many**2 + many * n
+    points = levels.n_sets * (few * LANDMARK_EVALUATIONS + many * RACE_EVALUATIONS)
+    return affinities * pairs / n**2 + evaluation * points / n

@@ -58,8 +58,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
         from 3/4 of N where the start is "pca" or "random", and starts at the target, as None
-        does, where it is an array or "spectral", which annealing would undo, and above 20,000
-        points, where it would cost more than it brings.
+        does, where it is an array or "spectral", which annealing would undo. Of more than 20,000
+        points only some are annealed: four sets of landmarks, 5,000 each, whose maps place a
+        middle set of 20,000, and the lowest of those all points. (All points start at the target
+        with "momentum", with precomputed distances and where a point has few neighbours, a
+        perplexity below 8.)
     max_iter : int, default=300
         Iterations of each stage.
     tol : float, default=3e-7
@@ -106,9 +109,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Iterations over all stages.
     n_features_in_ : int
     history_ : dict of str to ndarray
-        A column each: stage, perplexity, cost, gradient_norm, step, evaluations, seconds.
+        A column each: stage, points (of the map of that stage), perplexity, cost, gradient_norm,
+        step, evaluations, seconds.
     report_ : dict
-        Choices made, bytes needed and found, why the run stopped.
+        Choices made, bytes needed and found, why the run stopped; the cost per point, and the
+        share of the cost of a map with all points in one place that the map explains.
 
     References
     ----------

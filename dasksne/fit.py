@@ -26,48 +26,59 @@ UNREACHED = 1e-6
 
 
 def go_through_stages(
-    job: Job, start: FloatArray, restored: dict[str, Any] | None = None
+    job: Job,
+    start: FloatArray,
+    restored: dict[str, Any] | None = None,
+    *,
+    rivals: Sequence[FloatArray] = (),
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
+
+    In the last stage, what the start came to races against its rivals, if there are any.
 
     A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
     reported is always that of the perplexity asked for.
     """
     schedule = job.schedule
-    y, stopped_early = start, False
+    y = start
     state: State | None = None
-    unreached, tails = 0, None
+    unreached, tails, constant_cost = 0, None, np.nan
     for k in range(restored["stage"] if restored else 0, len(schedule)):
         last = k + 1 == len(schedule)
-        if stopped_early and not last:
+        if job.stopped and not last:
             continue
-        races = job.settings.races and last and not stopped_early and restored is None
-        rival = break_symmetry(spectral_map(job)) if races else None
+        racing = [y]
+        if last and not job.stopped and restored is None:
+            racing += rivals
+            if job.settings.races:
+                racing.append(break_symmetry(spectral_map(job)))
         calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)
+            constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, calibration)
-        max_iter = 0 if stopped_early else job.settings.max_iter
+        max_iter = 0 if job.stopped else job.settings.max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             state = state_from_dict(optimiser.state_type, _restored_state(restored))
             restored = None
-        elif rival is not None:
-            state = _race(job, k, objective, (y, rival))
+        elif len(racing) > 1:
+            state = _race(job, k, objective, racing)
         else:
             state = optimiser.start(y, objective(y))
-        state, stops = _iterate(job, k, optimiser, state, objective)
-        y, stopped_early = state.y, stopped_early or stops
+        state = _iterate(job, k, optimiser, state, objective)
+        y = state.y
         del objective  # and with it S, before the next stage makes its own
-        if last and job.settings.tail_mass > 0.0:
+        if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
             tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
     assert state is not None  # noqa: S101 - there is always a last stage
     return Outcome(
         embedding=state.y,
         cost=state.cost,
+        constant_cost=constant_cost,
         n_iter=len(job.history),
         history={name: np.array([row[i] for row in job.history]) for i, name in enumerate(HISTORY)},
-        stopped="stopped by a callback" if stopped_early else str(state.stopped),
+        stopped="stopped by a callback" if job.stopped else str(state.stopped),
         unreached=unreached,
         tails=tails,
     )
@@ -95,7 +106,8 @@ def _optimiser(
 def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray]) -> State:
     """Give each start some iterations, and return the state with the lowest cost, to go on from.
 
-    Nothing of it is kept: a run that stops here races again.
+    Nothing of it is kept: a run that dies here races again. One that its watcher stops goes on with
+    the lowest so far.
     """
     tol = max(EARLY_TOL, job.schedule[k].tol)
     optimiser = _optimiser(job, k, objective, max_iter=RACE_ITERATIONS, tol=tol)
@@ -103,62 +115,48 @@ def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray
     for start in starts:
         state = optimiser.start(start, objective(start))
         spent = sum(end.evaluations for end in ends)
-        while state.stopped is None:
+        while state.stopped is None and not job.stopped:
             state = optimiser.step(state, objective)
-            job.watcher.step_done(_event(job, k, state, _evaluations_before(job, k) + spent))
+            event = _event(job, k, state, _evaluations_before(job, k) + spent)
+            job.stopped = job.watcher.step_done(event)
         ends.append(state)
+        if job.stopped:
+            break
     winner = min(ends, key=lambda end: end.cost)
     return replace(winner, stopped=None, evaluations=sum(end.evaluations for end in ends))
 
 
 def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
-) -> tuple[State, bool]:
-    """Step until the optimiser or the watcher stops; a stop of any kind leaves a checkpoint.
-
-    Returns the state and whether the watcher stopped the run.
-    """
+) -> State:
+    """Step until the optimiser or the watcher stops; a stop of any kind leaves a checkpoint."""
     before = _evaluations_before(job, k)
     try:
-        while state.stopped is None:
+        while state.stopped is None and not job.stopped:
             state = optimiser.step(state, objective)
             event = _event(job, k, state, before)
-            job.history.append(
-                (
-                    k,
-                    event.perplexity,
-                    event.cost,
-                    event.gradient_norm,
-                    event.step,
-                    event.evaluations,
-                    event.seconds,
-                )
-            )
-            if job.watcher.step_done(event):
-                return state, True
+            job.history.append(tuple(getattr(event, name) for name in HISTORY))
+            job.stopped = job.watcher.step_done(event)
             if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
                 _save(job, k, state)
-    except KeyboardInterrupt as interrupt:
-        if job.keeps:
-            assert job.run is not None  # noqa: S101 - only a run is kept
-            interrupt.add_note(f"the run is kept; go on with: dasksne resume {job.run.url}")
-        raise
     finally:
         _save(job, k, state)
-    return state, False
+    return state
 
 
 def _evaluations_before(job: Job, k: int) -> int:
-    """Return the evaluations of the stages before stage k."""
-    return next((int(row[5]) for row in reversed(job.history) if row[0] < k), 0)
+    """Return the evaluations of the stages before stage k of the job."""
+    stage, column = job.stages_before + k, HISTORY.index("evaluations")
+    return next((int(row[column]) for row in reversed(job.history) if row[0] < stage), 0)
 
 
 def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
     embedding = state.y.view()
     embedding.flags.writeable = False  # a watcher looks on
     return Event(
-        stage=k,
-        n_stages=len(job.schedule),
+        stage=job.stages_before + k,
+        n_stages=job.n_stages,
+        points=job.plan.n_points,
         perplexity=job.schedule[k].perplexity,
         iteration=state.iteration,
         max_iter=job.settings.max_iter,
@@ -171,13 +169,22 @@ def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
     )
 
 
+def save_start(job: Job, start: FloatArray) -> None:
+    """Write a checkpoint from which a run goes on with its first stage."""
+    _write(job, {"start": start})
+
+
 def _save(job: Job, k: int, state: State) -> None:
     """Write a checkpoint; an iteration that was cut short is not in it."""
+    values = {f"optimiser_{name}": value for name, value in state_to_dict(state).items()}
+    _write(job, {**values, "stage": k})
+
+
+def _write(job: Job, values: dict[str, Any]) -> None:
     if job.keeps:
         assert job.run is not None  # noqa: S101 - only a run is kept
-        values = {f"optimiser_{name}": value for name, value in state_to_dict(state).items()}
         history = np.array(job.history, dtype=np.float64).reshape(-1, len(HISTORY))
-        checkpoint.save(job.run, {**values, "stage": k, "history": history, "seconds": job.elapsed})
+        checkpoint.save(job.run, {**values, "history": history, "seconds": job.elapsed})
     job.saved = time.monotonic()
 
 

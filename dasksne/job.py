@@ -15,13 +15,24 @@ from dasksne.source import Source
 from dasksne.tails import Tails
 from dasksne.types import FloatArray
 
-HISTORY = ("stage", "perplexity", "cost", "gradient_norm", "step", "evaluations", "seconds")
+HISTORY = (
+    "stage",
+    "points",
+    "perplexity",
+    "cost",
+    "gradient_norm",
+    "step",
+    "evaluations",
+    "seconds",
+)
 """Columns of the history, a row per iteration."""
 
 
+NOTHING = 1e-9
+"""Nats a point: a constant map of a lower cost leaves nothing to explain."""
 LARGEST_ANNEALED = 20_000
 """Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
-whole."""
+whole. Of more points, only some are annealed; see `dasksne.levels`."""
 ANNEALED = ("pca", "random", "best")
 """Starts that annealing="auto" anneals from; it would undo what any other one brings."""
 
@@ -49,6 +60,8 @@ class Event(NamedTuple):
     stage: int
     """From 0."""
     n_stages: int
+    points: int
+    """Of the map that this stage is on: fewer than N where landmarks are mapped first."""
     perplexity: float
     """Of this stage; NaN where sigma is given."""
     iteration: int
@@ -59,9 +72,10 @@ class Event(NamedTuple):
     step: float
     """Largest distance that a point moved."""
     evaluations: int
-    """Over all stages."""
+    """Over all stages, of all points or of some."""
     seconds: float
     embedding: FloatArray
+    """Of those points."""
 
 
 class Watcher(Protocol):
@@ -81,6 +95,8 @@ class Outcome(NamedTuple):
 
     embedding: FloatArray
     cost: float
+    constant_cost: float
+    """Of a map with all points in one place: N log(N - 1) less the entropies of P's rows."""
     n_iter: int
     history: dict[str, FloatArray]
     stopped: str
@@ -89,6 +105,19 @@ class Outcome(NamedTuple):
     """Rows whose perplexity cannot be reached."""
     tails: Tails | None
     """What dropping tails did; None where none were dropped."""
+
+    @property
+    def cost_per_point(self) -> float:
+        """C / N."""
+        return self.cost / len(self.embedding)
+
+    @property
+    def share_explained(self) -> float:
+        """Of the constant map's cost; NaN where that is zero, up to rounding: P is constant too."""
+        n = len(self.embedding)
+        if self.constant_cost <= NOTHING * n:
+            return np.nan
+        return 1.0 - self.cost / self.constant_cost
 
 
 @dataclass
@@ -105,11 +134,21 @@ class Job:
     keeps: bool
     """Whether the run stays when it is done, with checkpoints on the way."""
     watcher: Watcher
+    stages_before: int = 0
+    """On some of the points only."""
+    stages_after: int = 0
+    stopped: bool = False
+    """Whether the watcher has stopped the run."""
     history: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     """Spent before this process went on with the run."""
     began: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def n_stages(self) -> int:
+        """Of the whole run."""
+        return self.stages_before + len(self.schedule) + self.stages_after
 
     @property
     def elapsed(self) -> float:

@@ -16,16 +16,17 @@ from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.errors import StoreError
 from dasksne.executor import Executor, current_executor
-from dasksne.fit import go_through_stages
+from dasksne.fit import go_through_stages, save_start
 from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
-from dasksne.optimise.symmetry import break_symmetry
+from dasksne.levels import make_levels
+from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
 from dasksne.settings import Settings
-from dasksne.source import ArrayRows, Features, Rows
+from dasksne.source import ArrayRows, Rows, Source
 from dasksne.staging import (
     Data,
     Look,
@@ -38,7 +39,7 @@ from dasksne.staging import (
     stored_rows,
     stored_source,
 )
-from dasksne.starts import pca_start, random_start, spectral_map
+from dasksne.starts import first_map
 from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
 from dasksne.types import FloatArray
@@ -87,6 +88,7 @@ def plan_run(
     executor : Executor, optional
     """
     executor = executor or current_executor()
+    levels = make_levels(settings, shape[0])
     return make_plan(
         *shape,
         settings.n_components,
@@ -101,6 +103,7 @@ def plan_run(
         saves=settings.save,
         kept_share=kept_share,
         anneals=len(make_schedule(settings, shape[0])) > 1,
+        copied_rows=0 if levels is None else levels.n_rows,
         dtype=settings.dtype,
         p_storage=settings.p_storage,
         repulsion=settings.repulsion,
@@ -141,7 +144,6 @@ def launch(
     watcher : Watcher
     """
     settings.require_fits(x.shape[0])
-    schedule = make_schedule(settings, x.shape[0])
     executor = current_executor()
     in_memory = isinstance(x, np.ndarray) and executor.shares_memory
 
@@ -175,21 +177,13 @@ def launch(
                 look = look_at_stored(executor, stored, settings.metric)
                 planned = plan(sampled_share(look.source(stored, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
-        job = Job(
-            executor,
-            look.source(rows, settings.metric),
-            settings,
-            planned,
-            schedule,
-            run,
-            keeps=store is not None,
-            watcher=watcher,
+        source = look.source(rows, settings.metric)
+        job = _make_job(
+            executor, source, settings, planned, run, keeps=store is not None, watcher=watcher
         )
         if store is not None:
             _record(job, look)
-        outcome = go_through_stages(job, _start(job, look))
-        if store is not None:
-            _finish(job, outcome)
+        outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, settings, planned)
     elif isinstance(x, np.ndarray):
@@ -222,16 +216,8 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     with current_executor() as executor:
         require_seen(executor, run)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
-        job = Job(
-            executor,
-            stored_source(run),
-            settings,
-            plan,
-            make_schedule(settings, plan.n_points),
-            run,
-            keeps=True,
-            watcher=watcher,
-        )
+        source = stored_source(run)
+        job = _make_job(executor, source, settings, plan, run, keeps=True, watcher=watcher)
         values, damaged = checkpoint.load(run)
         if damaged:
             before = "the start" if values is None else "the one before"
@@ -242,9 +228,7 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
         if values is not None:
             job.history = [tuple(row) for row in values["history"].tolist()]
             job.seconds = float(values["seconds"])
-        start = _start(job, look) if values is None else values["optimiser_y"]
-        outcome = go_through_stages(job, start, values)
-        _finish(job, outcome)
+        outcome = _carry_out(job, look, values)
     return Result(outcome, plan, settings, _stored_map(run, settings, plan))
 
 
@@ -303,18 +287,58 @@ def _record(job: Job, look: Look) -> None:
     )
 
 
+def _make_job(
+    executor: Executor,
+    source: Source,
+    settings: Settings,
+    plan: Plan,
+    run: Run | None,
+    *,
+    keeps: bool,
+    watcher: Watcher,
+) -> Job:
+    levels = make_levels(settings, plan.n_points)
+    return Job(
+        executor,
+        source,
+        settings,
+        plan,
+        make_schedule(settings, plan.n_points),
+        run,
+        keeps=keeps,
+        watcher=watcher,
+        stages_before=0 if levels is None else levels.n_stages,
+    )
+
+
+def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Outcome:
+    """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
+    try:
+        if values is None:
+            outcome = go_through_stages(job, _start(job, look))
+        elif "start" in values:
+            outcome = go_through_stages(job, values["start"])
+        else:
+            outcome = go_through_stages(job, values["optimiser_y"], values)
+    except KeyboardInterrupt as interrupt:
+        if job.keeps:
+            assert job.run is not None  # noqa: S101 - only a run is kept
+            interrupt.add_note(f"the run is kept; go on with: dasksne resume {job.run.url}")
+        raise
+    if job.keeps:
+        _finish(job, outcome)
+    return outcome
+
+
 def _start(job: Job, look: Look) -> FloatArray:
-    """Return the first map, centred, and spanning all of its dimensions."""
-    settings, n = job.settings, job.plan.n_points
-    if not isinstance(settings.init, str):
-        y: FloatArray = np.array(settings.init, dtype=np.float64)
-    elif settings.init == "spectral":
-        y = spectral_map(job)
-    elif settings.init != "random" and isinstance(job.source, Features):
-        y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
-    else:
-        y = random_start(n, settings.n_components, settings.seed)
-    return break_symmetry(y - np.mean(y, axis=0), seed=settings.seed)
+    """Return the first map; one that took work is kept as a checkpoint."""
+    levels = make_levels(job.settings, job.plan.n_points)
+    if levels is None:
+        return first_map(job, look)
+    start = placed_start(job, look, levels)
+    if job.keeps:
+        save_start(job, start)
+    return start
 
 
 def _finish(job: Job, outcome: Outcome) -> None:
@@ -333,9 +357,11 @@ def _finish(job: Job, outcome: Outcome) -> None:
         for part in job.executor.map(_write_q, plan.blocks, run, job.executor.broadcast(y)):
             job.executor.wait(part)
     run.delete("S")
+    run.delete("landmarks")
     run.update(
         status="finished",
         kl_divergence=outcome.cost,
+        constant_cost=outcome.constant_cost,
         n_iter=outcome.n_iter,
         stopped=outcome.stopped,
         unreached=outcome.unreached,
@@ -349,6 +375,7 @@ def _found_before(run: Run) -> Outcome:
     return Outcome(
         embedding=run.read("embedding"),
         cost=state["kl_divergence"],
+        constant_cost=state["constant_cost"],
         n_iter=state["n_iter"],
         history={name: run.read(f"history/{name}") for name in HISTORY},
         stopped=state["stopped"],
@@ -370,6 +397,8 @@ def report(result: Result) -> dict[str, Any]:
     """Return what was chosen, needed and found, in plain values."""
     return {
         **asdict(result.plan),
+        "cost_per_point": result.outcome.cost_per_point,
+        "share_explained": result.outcome.share_explained,
         "stopped": result.outcome.stopped,
         "rows_below_perplexity": result.outcome.unreached,
         "tails": None if result.outcome.tails is None else result.outcome.tails._asdict(),

@@ -52,6 +52,8 @@ class Plan:
     repulsion: Repulsion
     kept_share: float
     """Of the entries of P, about; 1 where no tails are dropped."""
+    x_bytes: int
+    """Of X in memory, as given and the rows that are kept a second time."""
     p_bytes: int
     """Of P as it is kept: dense, or values and indices."""
     s_bytes: int
@@ -106,6 +108,7 @@ def make_plan(
     saves: tuple[str, ...] = (),
     kept_share: float = 1.0,
     anneals: bool = False,
+    copied_rows: int = 0,
     dtype: str = "float64",
     p_storage: str = "auto",
     repulsion: str = "auto",
@@ -131,6 +134,8 @@ def make_plan(
         Of the entries of P, about.
     anneals : bool
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
+    copied_rows : int
+        Of X, kept a second time while the start is made: where X is kept.
     dtype, p_storage, repulsion, block_rows, shards
         As for `dasksne.SNE`.
 
@@ -156,6 +161,8 @@ def make_plan(
     sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
     s_bytes = dense if anneals else min(dense, 2 * sparse)
+    copied = 8 * copied_rows * n_features
+    x_bytes += copied if x_bytes else 0
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES
@@ -166,7 +173,7 @@ def make_plan(
     written = (
         (p_bytes if keeps_p else 0)
         + dense * len(saves)
-        + (8 * n_points * n_features if keeps_x else 0)
+        + (8 * n_points * n_features + copied if keeps_x else 0)
     )
     storage = _storage(p_storage, s_bytes, held, written, memory_limit, disk_found)
     if storage == "zarr":
@@ -183,6 +190,7 @@ def make_plan(
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
         kept_share=kept_share,
+        x_bytes=x_bytes,
         p_bytes=p_bytes,
         s_bytes=s_bytes,
         memory_bytes=held + (s_bytes if storage == "memory" else 0),

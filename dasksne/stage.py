@@ -34,11 +34,11 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
         dtype=job.plan.dtype,
     )
     handles = start_calibration(job.executor, job.source, width, todo, outputs)
-    n_stages = len(job.schedule)
+    stage, n_stages = job.stages_before + k, job.n_stages
     for rows, handle in zip(todo, handles, strict=True):
-        job.watcher.blocks_done(k, n_stages, len(finished), len(blocks))
+        job.watcher.blocks_done(stage, n_stages, len(finished), len(blocks))
         finished[rows.start] = job.executor.result(handle)
-    job.watcher.blocks_done(k, n_stages, len(blocks), len(blocks))
+    job.watcher.blocks_done(stage, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if not np.all(np.isfinite(found.log_normaliser)):

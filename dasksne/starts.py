@@ -13,8 +13,10 @@ from dasksne.kernels.components import (
 )
 from dasksne.optimise.schedule import spectral_perplexity
 from dasksne.optimise.spectral import spectral_start
+from dasksne.optimise.symmetry import break_symmetry
 from dasksne.source import Features, row_chunks
 from dasksne.stage import calibrate_rows, make_objective
+from dasksne.staging import Look
 from dasksne.types import FloatArray
 
 RANDOM_SCALE = 1e-2
@@ -24,6 +26,25 @@ OVERSAMPLING = 10
 PASSES = 30
 RITZ_TOLERANCE = 1e-9
 """Relative change of the leading Ritz values at which the subspace is good enough."""
+
+
+def first_map(job: Job, look: Look) -> FloatArray:
+    """Return the start that the job's settings ask for, finished; `look` is at all of the data."""
+    settings = job.settings
+    if not isinstance(settings.init, str):
+        y: FloatArray = np.array(settings.init, dtype=np.float64)
+    elif settings.init == "spectral":
+        y = spectral_map(job)
+    elif settings.init != "random" and isinstance(job.source, Features):
+        y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
+    else:
+        y = random_start(job.plan.n_points, settings.n_components, settings.seed)
+    return finished_start(y, settings.seed)
+
+
+def finished_start(y: FloatArray, seed: int) -> FloatArray:
+    """Return a map centred, and spanning all of its dimensions."""
+    return break_symmetry(y - np.mean(y, axis=0), seed=seed)
 
 
 def random_start(n_points: int, n_components: int, seed: int) -> FloatArray:

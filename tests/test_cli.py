@@ -58,6 +58,8 @@ def test_embed_does_what_the_estimator_does_and_says_what_it_found():
     nats, per_point = re.match(r"(\S+) nats, (\S+) per point", found["cost C"]).groups()
     assert float(nats) == pytest.approx(model.kl_divergence_, rel=1e-7)
     assert float(per_point) == pytest.approx(model.kl_divergence_ / 90, rel=1e-4)
+    share = model.report_["share_explained"]
+    assert found["explained"].startswith(f"{share:.2%} of the {90 * np.log(89 / 8):.8g} nats")
     evaluations = int(model.history_["evaluations"][-1])
     assert found["iterations"].startswith(f"12 in 1 stages, {evaluations} evaluations, ")
     assert found["stopped"] == "max_iter reached"

@@ -194,6 +194,18 @@ def test_new_points(client, rng, data, tmp_path, kept, monkeypatch):
             model.transform(new)
 
 
+def test_a_run_that_starts_with_landmarks(data, tmp_path, monkeypatch):
+    for module in (dasksne.job, dasksne.levels):
+        monkeypatch.setattr(module, "LARGEST_ANNEALED", 100)
+    for name, value in {"LANDMARKS": 60, "MIDDLE": 2, "SETS": 2}.items():
+        monkeypatch.setattr(dasksne.levels, name, value)
+    given = {"annealing": "auto", "perplexity": 12.0}
+    found = sne(store=tmp_path / "run.zarr", **given).fit(da.from_array(data, chunks=(70, 5)))
+    np.testing.assert_array_equal(np.unique(found.history_["points"]), [60, 120, N])
+    assert_same(found, on_threads(data, **given))
+    assert_same(sne(**given).fit(data), found)
+
+
 # Failures
 
 

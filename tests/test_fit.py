@@ -142,6 +142,25 @@ def test_evaluations_are_counted_over_all_stages(data):
     assert (np.diff(evaluations)[first_of_stage - 1] >= 2).all()
 
 
+@pytest.mark.parametrize("width", [{"perplexity": 5.0}, {"sigma": 2.0, "perplexity": None}])
+def test_what_the_map_explains(data, width):
+    """Of the cost of a map with all points in one place, where Q is the same everywhere."""
+    model = sne(**width, annealing=None).fit(data)
+    P = reference.conditional_probabilities(data, **width)
+    constant = reference.vectorised_evaluation(P, np.zeros((80, 2)))[0]
+    if width["perplexity"]:
+        assert constant == pytest.approx(80 * (np.log(79) - np.log(5.0)), rel=1e-9)
+    share = 1.0 - model.kl_divergence_ / constant
+    assert model.report_["share_explained"] == pytest.approx(share, rel=1e-9)
+    assert model.report_["cost_per_point"] == model.kl_divergence_ / 80
+
+
+def test_equal_points_leave_nothing_to_explain():
+    with pytest.warns(UserWarning, match="cannot reach"):
+        model = sne(annealing=None).fit(np.ones((20, 3)))
+    assert np.isnan(model.report_["share_explained"])
+
+
 def test_the_cost_falls(data):
     history = sne(max_iter=100).fit(data).history_
     last = history["cost"][history["stage"] == 2]

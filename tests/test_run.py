@@ -135,7 +135,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_of_another_format_is_not_read(run):
     run.require()
     run.update(format=99)
-    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 1"):
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 2"):
         run.require()
 
 
@@ -174,7 +174,7 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 1, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 2, "status": "started", "id": "first", "exponent": 3}
 
 
 @pytest.mark.parametrize("compress", [True, False])

@@ -10,6 +10,9 @@ FIRST_SHARE = 0.75
 """Of N: the perplexity of the first stage. The cost there has hardly a local minimum."""
 RATIO = 3.0
 """At most, between the perplexities of neighbouring stages."""
+FIRST_LANDMARK_SHARE = 0.02
+"""Of the landmarks: the perplexity of their first stage. Several sets go through their stages and
+the best is chosen; above this one a stage costs more than it brings."""
 EARLY_TOL = 3e-5
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
@@ -81,6 +84,27 @@ def stages(
         if before and before[-1] == perplexity:
             before.pop()
     return (*(Stage(value, early) for value in before), Stage(perplexity, tol))
+
+
+def landmark_stages(perplexity: float, n_points: int, tol: float) -> tuple[Stage, ...]:
+    """Return the stages of a set of landmarks, whose map is only a start.
+
+    Parameters
+    ----------
+    perplexity : float
+        The target, for as many points as there are landmarks.
+    n_points : int
+        Landmarks.
+    tol : float
+        Of the last stage.
+
+    Examples
+    --------
+    >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000, 1e-6)]
+    [100.0, 38.1, 14.5, 5.5, 2.1]
+    """
+    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity)
+    return stages(before, perplexity, n_points, tol)
 
 
 def spectral_perplexity(perplexity: float) -> float:

@@ -24,7 +24,7 @@ from dasksne.files import (
 from dasksne.labels import keep_labels
 from dasksne.opened import open_run
 from dasksne.options import JSON, cluster_options, in_shell_words, sne_options
-from dasksne.plot import plot, require_drawable
+from dasksne.pictures import plot, require_drawable
 from dasksne.run import Run
 
 INTERRUPTED = 130
@@ -107,7 +107,7 @@ labels_option = click.option(
 @main.command()
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
 @labels_option
 @sne_options
 @cluster_options
@@ -121,9 +121,9 @@ def embed(
     **options: Any,
 ) -> None:
     """Compute the map of INPUT, and keep the run."""
-    if picture is not None:
-        require_drawable(picture, options["n_components"])
     data = read_input(input, options["storage_options"])
+    if picture is not None:
+        require_drawable(picture, (data.X.shape[0], options["n_components"]))
     given = data.labels if labels is None else read_labels(labels)
     _require_fit(given, data.X.shape[0], labels or input)
     model = _model(options, store=output, verbose=1)
@@ -137,7 +137,7 @@ def embed(
 
 @main.command("resume")
 @click.argument("run", metavar="RUN")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
 @storage_options
 @cluster_options
 def resume_(
@@ -242,11 +242,37 @@ def export(run: str, out: str, storage_options: dict[str, Any] | None) -> None:
 @click.argument("run", metavar="RUN")
 @click.argument("out", metavar="OUT")
 @labels_option
+@click.option(
+    "--color-by",
+    metavar="WHAT",
+    help='"labels" (the default), "cost" of each point, or a column of X, counted from 0.',
+)
+@click.option("--history", is_flag=True, help="Draw cost, gradient and step of each iteration.")
 @storage_options
-def plot_(run: str, out: str, labels: str | None, storage_options: dict[str, Any] | None) -> None:
-    """Draw the map of RUN, coloured by its labels: .png, .svg or .pdf."""
+@cluster_options
+def plot_(
+    run: str,
+    out: str,
+    labels: str | None,
+    color_by: str | None,
+    history: bool,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
+    """Draw the map of RUN: .png, .svg, .pdf, or .html to zoom, pan and point at."""
+    if (labels is not None) + (color_by is not None) + history > 1:
+        raise InvalidInputError("give one of --labels, --color-by and --history")
     opened = open_run(run, storage_options=storage_options)
-    plot(opened.embedding, out, labels=opened.labels if labels is None else read_labels(labels))
+    with connected(scheduler, scheduler_file):
+        if history:
+            opened.plot_history(out)
+        elif labels is None:
+            opened.plot(out, color_by=color_by or "labels")
+        else:
+            given = read_labels(labels)
+            _require_fit(given, len(opened.embedding), labels)
+            plot(opened.embedding, out, labels=given)
     click.echo(out)
 
 
@@ -291,5 +317,5 @@ def _report(path: str, storage_options: dict[str, Any] | None, picture: str | No
     if picture is None:
         click.echo(f"look at it with: dasksne plot {shlex.quote(path)} map.png")
     else:
-        plot(opened.embedding, picture, labels=opened.labels)
+        opened.plot(picture)
         click.echo(f"the map is drawn in {picture}")

@@ -15,3 +15,7 @@ class StoreError(DasksneError, OSError):
 
 class ResourceError(DasksneError, MemoryError):
     """The work cannot fit in the memory or on the disk that was found."""
+
+
+class ClusterError(DasksneError, ConnectionError):
+    """The cluster that the work ran on is gone."""

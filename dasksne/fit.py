@@ -138,11 +138,6 @@ def _iterate(
                 return state, True
             if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
                 _save(job, k, state)
-    except KeyboardInterrupt as interrupt:
-        if job.keeps:
-            assert job.run is not None  # noqa: S101 - only a run is kept
-            interrupt.add_note(f"the run is kept; go on with: dasksne resume {job.run.url}")
-        raise
     finally:
         _save(job, k, state)
     return state, False

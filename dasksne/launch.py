@@ -23,6 +23,7 @@ from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.lock import locked
 from dasksne.optimise.symmetry import break_symmetry
 from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
@@ -30,6 +31,7 @@ from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
 from dasksne.staging import Data, Look, look_at_array, look_at_stored, store_rows, stored_source
 from dasksne.starts import pca_start, random_start, spectral_map
+from dasksne.stopping import telling_how_to_go_on
 from dasksne.tails import Tails
 from dasksne.types import FloatArray
 
@@ -173,11 +175,13 @@ def launch(
             keeps=store is not None,
             watcher=watcher,
         )
-        if store is not None:
+        if store is None:
+            outcome = go_through_stages(job, _start(job, look))
+        else:
             _record(job, look)
-        outcome = go_through_stages(job, _start(job, look))
-        if store is not None:
-            _finish(job, outcome)
+            with telling_how_to_go_on(store, planned):
+                outcome = go_through_stages(job, _start(job, look))
+                _finish(job, outcome)
     return Result(outcome, planned, settings)
 
 
@@ -200,7 +204,7 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     plan = Plan(**state["plan"])
     if state["status"] == "finished":
         return Result(_found_before(run), plan, settings)
-    with current_executor() as executor:
+    with locked(run), telling_how_to_go_on(run, plan), current_executor() as executor:
         _require_seen(executor, run)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         job = Job(
@@ -233,14 +237,15 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
 def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> Iterator[Run | None]:
     """Make the run's store; one that nobody asked for is removed at the end."""
     if store is not None:
-        store.create(overwrite=overwrite)
-        store.update(id=uuid.uuid4().hex)
-        try:
-            yield store
-        except BaseException:
-            if store.state["status"] == "created":  # a resume could not go on from here
-                store.delete()
-            raise
+        with locked(store):
+            store.create(overwrite=overwrite)
+            store.update(id=uuid.uuid4().hex)
+            try:
+                yield store
+            except BaseException:
+                if store.state["status"] == "created":  # a resume could not go on from here
+                    store.delete()
+                raise
     elif needed or plan.p_storage == "zarr":
         with tempfile.TemporaryDirectory(prefix="dasksne-", dir=_scratch_folder()) as folder:
             run = Run.locate(Path(folder) / "run.zarr")

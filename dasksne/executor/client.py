@@ -2,31 +2,47 @@
 
 import os
 import sys
+import time
+import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import dask
 from dask.sizeof import sizeof
-from distributed import Client, Future, wait
+from dask.utils import format_bytes, format_time, parse_timedelta
+from distributed import Client, Future, KilledWorker, wait
 
+from dasksne.errors import ClusterError, ResourceError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
 INLINE_BYTES = 1_000_000
-"""A value of at most so many bytes travels inside each task; a larger one is scattered once."""
+"""A value of at most so many bytes travels inside each task; a larger one is sent once."""
 WORKER_SECONDS = 60
 """To wait for the first worker: a batch system starts it after the scheduler."""
+POLL_SECONDS = 2
+"""Between looks at whether a worker is left, while a result is waited for."""
+GATHER_SECONDS = 60
+"""For a finished result to come here before anybody looks whether its worker is still there."""
 
 
 class ClientExecutor:
-    """Runs tasks through a Dask client; results stay on workers until they are asked for."""
+    """Runs tasks through a Dask client; results stay on workers until they are asked for.
+
+    Whatever tasks need is a task's result or travels inside a task: all of it can be made again,
+    so the scheduler makes good the loss of any worker, and only what was lost is computed again.
+    """
 
     shares_memory = False
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._blas = one_blas_thread()
+        self._alone_since: float | None = None
         workers = client.scheduler_info(n_workers=-1)["workers"]
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
         limits = [worker["memory_limit"] for worker in workers.values()]
@@ -55,28 +71,92 @@ class ClientExecutor:
         return sorted(address for address, found in seen.items() if not found)
 
     def broadcast(self, value: Any) -> Handle:
-        """Scatter a large array to all workers; leave a small one to travel with the tasks."""
+        """Send a large array to a worker, once; leave a small one to travel with the tasks.
+
+        It is a task's result, not scattered data, which would be gone with its last worker.
+        """
         if sizeof(value) <= INLINE_BYTES:
             return value
-        # In a list: a tuple of arrays is one value, not several.
-        (handle,) = self._client.scatter([value], broadcast=True, hash=False)
-        return handle
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
+            return self._client.submit(_Constant(value), key=_key("broadcast", ""))
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
+        name = getattr(function, "__name__", "task").lstrip("_")
         return [
-            self._client.submit(_limited, function, item, *shared, pure=False) for item in items
+            self._client.submit(_limited, function, item, *shared, key=_key(name, _rows_of(item)))
+            for item in items
         ]
 
     def result(self, handle: Handle) -> Any:
-        """Bring a result to this process."""
-        return handle.result() if isinstance(handle, Future) else handle
+        """Bring a result to this process.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone, or no worker came back in time.
+        ResourceError
+            The task was lost with its worker again and again.
+        """
+        if not isinstance(handle, Future):
+            return handle
+        self.wait(handle)
+        patience = GATHER_SECONDS
+        while True:
+            with self._named_losses():
+                try:
+                    return handle.result(timeout=patience)
+                except TimeoutError:
+                    # A task's own, unless its result is still on the way.
+                    if handle.status == "error":
+                        raise
+            self._require_workers()
+            patience *= 2
 
     def wait(self, handle: Handle) -> None:
-        """Wait for a result, which stays on its worker."""
-        wait(handle)
+        """Wait for a result, which stays on its worker; raises as `result` does."""
+        while not handle.done():
+            with self._named_losses():
+                try:
+                    wait(handle, timeout=POLL_SECONDS)
+                except TimeoutError:
+                    self._require_workers()
         if handle.status != "finished":
-            handle.result()  # raises what the task raised
+            with self._named_losses():
+                handle.result()  # raises what the task raised
+
+    def _require_workers(self) -> None:
+        """Be patient for a while where no worker is left."""
+        limit = parse_timedelta(dask.config.get("dasksne.workers-timeout"))
+        if self._client.nthreads():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+            warnings.warn(
+                f"no worker is left; waiting up to {format_time(limit)} for new ones", stacklevel=5
+            )
+        elif time.monotonic() - self._alone_since > limit:
+            raise ClusterError(
+                f"no worker came back within {format_time(limit)}, which is dasksne.workers-timeout"
+                " of Dask's configuration"
+            )
+
+    @contextmanager
+    def _named_losses(self) -> Iterator[None]:
+        """Say in plain words what a cluster has lost."""
+        try:
+            yield
+        except KilledWorker as error:
+            worker = error.last_worker
+            raise ResourceError(
+                f"{_described(error.task)} was lost with its worker {error.allowed_failures + 1} "
+                f"times, the last time with {worker.address}, which had "
+                f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
+            ) from error
+        except CancelledError as error:
+            if self._client.status == "running":
+                raise ClusterError(f"the cluster dropped the work of this run: {error}") from error
+            raise ClusterError("the connection to the Dask scheduler is lost") from error
 
 
 @contextmanager
@@ -103,6 +183,35 @@ def connected(address: str | None = None, scheduler_file: str | None = None) -> 
         yield
 
 
+class _Constant:
+    """A function that returns a value: Dask looks into a task's arguments, not into this."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self) -> Any:
+        return self._value
+
+
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
     with one_blas_thread():
         return function(*arguments)
+
+
+def _key(name: str, rows: str) -> str:
+    """Return a new task's key: Dask's dashboard groups by the name, errors quote all but the id."""
+    return f"{name}-{rows}-{uuid.uuid4().hex}"
+
+
+def _described(key: str) -> str:
+    """Return what a task does, from its key."""
+    name, rows, _ = key.split("-")
+    return f"{name} of {rows}" if rows else name
+
+
+def _rows_of(item: Any) -> str:
+    """Return which rows an item stands for, if it says so."""
+    if isinstance(item, Future):
+        return str(item.key).split("-")[1]
+    rows = item if isinstance(item, slice) else getattr(item, "rows", None)
+    return f"rows {rows.start} to {rows.stop}" if isinstance(rows, slice) else ""

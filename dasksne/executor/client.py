@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import dask
 from dask.sizeof import sizeof
-from dask.utils import format_bytes, format_time, parse_timedelta
+from dask.utils import format_bytes, parse_timedelta
 from distributed import Client, Future, KilledWorker, wait
+from distributed.comm import CommClosedError
 
 from dasksne.errors import ClusterError, ResourceError
 from dasksne.executor.base import Handle
@@ -46,8 +47,9 @@ class ClientExecutor:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
         limits = [worker["memory_limit"] for worker in workers.values()]
-        # A worker without a limit says 0 or None: nothing is known that could be refused.
-        self._memory = sum(limits) if all(limits) else sys.maxsize
+        # A worker without a limit says 0 or None, one that is still to come says nothing: nothing
+        # is known that could be refused.
+        self._memory = sum(limits) if limits and all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()
@@ -77,16 +79,22 @@ class ClientExecutor:
         """
         if sizeof(value) <= INLINE_BYTES:
             return value
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
+        with (
+            self._named_losses(),
+            dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}),
+        ):
             return self._client.submit(_Constant(value), key=_key("broadcast", ""))
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
         name = getattr(function, "__name__", "task").lstrip("_")
-        return [
-            self._client.submit(_limited, function, item, *shared, key=_key(name, _rows_of(item)))
-            for item in items
-        ]
+        with self._named_losses():
+            return [
+                self._client.submit(
+                    _limited, function, item, *shared, key=_key(name, _rows_of(item))
+                )
+                for item in items
+            ]
 
     def result(self, handle: Handle) -> Any:
         """Bring a result to this process.
@@ -127,18 +135,18 @@ class ClientExecutor:
 
     def _require_workers(self) -> None:
         """Be patient for a while where no worker is left."""
-        limit = parse_timedelta(dask.config.get("dasksne.workers-timeout"))
-        if self._client.nthreads():
+        limit = dask.config.get("dasksne.workers-timeout")
+        with self._named_losses():
+            workers = self._client.nthreads()
+        if workers:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
-            warnings.warn(
-                f"no worker is left; waiting up to {format_time(limit)} for new ones", stacklevel=5
-            )
-        elif time.monotonic() - self._alone_since > limit:
+            warnings.warn(f"no worker is left; waiting up to {limit} for new ones", stacklevel=5)
+        elif time.monotonic() - self._alone_since > parse_timedelta(limit):
             raise ClusterError(
-                f"no worker came back within {format_time(limit)}, which is dasksne.workers-timeout"
-                " of Dask's configuration"
+                f"no worker came back within {limit}, which is dasksne.workers-timeout of Dask's "
+                "configuration"
             )
 
     @contextmanager
@@ -153,10 +161,12 @@ class ClientExecutor:
                 f"times, the last time with {worker.address}, which had "
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
-        except CancelledError as error:
-            if self._client.status == "running":
+        except (CancelledError, OSError, RuntimeError) as error:
+            if self._client.status != "running" or isinstance(error, CommClosedError):
+                raise ClusterError("the connection to the Dask scheduler is lost") from error
+            if isinstance(error, CancelledError):
                 raise ClusterError(f"the cluster dropped the work of this run: {error}") from error
-            raise ClusterError("the connection to the Dask scheduler is lost") from error
+            raise  # the task's own
 
 
 @contextmanager

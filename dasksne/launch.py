@@ -19,6 +19,7 @@ from dasksne.affinities import sampled_share
 from dasksne.errors import StoreError
 from dasksne.executor import Executor, current_executor
 from dasksne.fit import go_through_stages
+from dasksne.integrity import create_arrays, require_same_data
 from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
@@ -203,9 +204,14 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     settings = Settings.from_json(state["parameters"], init)
     plan = Plan(**state["plan"])
     if state["status"] == "finished":
-        return Result(_found_before(run), plan, settings)
+        try:
+            return Result(_found_before(run), plan, settings)
+        except StoreError as damage:
+            warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
     with locked(run), telling_how_to_go_on(run, plan), current_executor() as executor:
         _require_seen(executor, run)
+        require_same_data(executor, run, settings.metric, state["fingerprint"])
+        create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         job = Job(
             executor,
@@ -284,12 +290,7 @@ def _record(job: Job, look: Look) -> None:
     """Write all that a resume needs, before any work is done."""
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
-    n = plan.n_points
-    run.create_calibration(n, plan.block_rows)
-    if plan.keeps_p and settings.tail_mass == 0.0:
-        run.create_array("P", (n, n), plan.pair_chunks, plan.dtype)
-    for name in settings.save:
-        run.create_array(name, (n, n), plan.pair_chunks, plan.dtype)
+    create_arrays(run, plan, settings)
     if not isinstance(settings.init, str):
         run.create_array("start", settings.init.shape, settings.init.shape)
         run.write("start", slice(None), settings.init)
@@ -347,7 +348,7 @@ def _found_before(run: Run) -> Outcome:
     """Return what a finished run found."""
     state = run.state
     return Outcome(
-        embedding=run.read("embedding"),
+        embedding=run.read_whole("embedding"),
         cost=state["kl_divergence"],
         n_iter=state["n_iter"],
         history={name: run.read(f"history/{name}") for name in HISTORY},

@@ -4,6 +4,7 @@ import numpy as np
 
 from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
 from dasksne.errors import InvalidInputError
+from dasksne.integrity import sound_blocks
 from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
@@ -25,7 +26,9 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
     exponent = job.source.exponent
     width = width_of(job.settings, perplexity, exponent)
     blocks = job.plan.blocks
-    finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
+    finished = {}
+    if keep and job.run is not None:
+        finished = sound_blocks(job.executor, job.run, job.plan, job.settings, exponent)
     todo = [rows for rows in blocks if rows.start not in finished]
     outputs = Outputs(
         job.run if keep else None,

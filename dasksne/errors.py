@@ -18,4 +18,4 @@ class ResourceError(DasksneError, MemoryError):
 
 
 class ClusterError(DasksneError, ConnectionError):
-    """The cluster that the work ran on is gone."""
+    """The cluster that the work runs on is gone, or is not fit for it."""

@@ -56,7 +56,8 @@ def go_through_stages(
             state = _race(job, k, objective, (y, rival))
         else:
             state = optimiser.start(y, objective(y))
-        state, stops = _iterate(job, k, optimiser, state, objective)
+        with job.executor.stage(f"iterations of stage {k + 1}"):
+            state, stops = _iterate(job, k, optimiser, state, objective)
         y, stopped_early = state.y, stopped_early or stops
         del objective  # and with it S, before the next stage makes its own
         if last and job.settings.tail_mass > 0.0:
@@ -123,6 +124,9 @@ def _iterate(
         while state.stopped is None:
             state = optimiser.step(state, objective)
             event = _event(job, k, state, before)
+            job.executor.log_event(
+                {name: value for name, value in event._asdict().items() if name != "embedding"}
+            )
             job.history.append(
                 (
                     k,

@@ -16,6 +16,7 @@ import numpy as np
 
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
+from dasksne.agreement import compare_kernels
 from dasksne.errors import StoreError
 from dasksne.executor import Executor, current_executor
 from dasksne.fit import go_through_stages
@@ -177,9 +178,11 @@ def launch(
             watcher=watcher,
         )
         if store is None:
+            compare_kernels(executor, None)
             outcome = go_through_stages(job, _start(job, look))
         else:
             _record(job, look)
+            compare_kernels(executor, store)
             with telling_how_to_go_on(store, planned):
                 outcome = go_through_stages(job, _start(job, look))
                 _finish(job, outcome)
@@ -211,6 +214,7 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     with locked(run), telling_how_to_go_on(run, plan), current_executor() as executor:
         _require_seen(executor, run)
         require_same_data(executor, run, settings.metric, state["fingerprint"])
+        compare_kernels(executor, run)
         create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         job = Job(

@@ -36,7 +36,8 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,
     )
-    handles = start_calibration(job.executor, job.source, width, todo, outputs)
+    with job.executor.stage("affinities"):
+        handles = start_calibration(job.executor, job.source, width, todo, outputs)
     n_stages = len(job.schedule)
     for rows, handle in zip(todo, handles, strict=True):
         job.watcher.blocks_done(k, n_stages, len(finished), len(blocks))
@@ -55,7 +56,8 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
 def make_objective(job: Job, calibration: Calibration) -> SNEObjective:
     """Make S, and return the objective that it stands for."""
     plan = job.plan
-    shards = start_shards(job.executor, job.source, calibration, plan, job.run)
+    with job.executor.stage("joint probabilities"):
+        shards = start_shards(job.executor, job.source, calibration, plan, job.run)
     for shard in shards:
         job.executor.wait(shard)
     return SNEObjective(

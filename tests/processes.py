@@ -42,7 +42,7 @@ class Cluster:
             assert self.scheduler.poll() is None, self.logs.read_text()
             time.sleep(0.05)
 
-    def start_worker(self, *options, cwd=None):
+    def start_worker(self, *options, cwd=None, env=None):
         self.workers.append(
             self._start(
                 "worker",
@@ -55,6 +55,7 @@ class Cluster:
                 self.folder / "workers",
                 *(options or ("--no-nanny", "--memory-limit", "2GiB")),
                 cwd=cwd,
+                env=env,
             )
         )
         return self.workers[-1]
@@ -77,14 +78,18 @@ class Cluster:
                 process.send_signal(signal.SIGCONT)
                 kill(process)
 
-    def _start(self, *command, cwd=None):
+    def _start(self, *command, cwd=None, env=None):
         with self.logs.open("a") as log:
             return subprocess.Popen(
                 [DASK, *command],
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
-                env={**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s"},
+                env={
+                    **os.environ,
+                    **(env or {}),
+                    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
+                },
             )
 
 

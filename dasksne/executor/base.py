@@ -1,6 +1,7 @@
 """What an executor does, whichever it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -31,6 +32,18 @@ class Executor(Protocol):
 
     def blind_workers(self, path: str) -> list[str]:
         """Return the addresses of the workers that do not see a path of this machine."""
+        ...
+
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """Return what a function gives on each worker that is not this process, by address."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:
+        """Name what is started meanwhile, for those who look at a dashboard."""
+        ...
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Tell those who look at a dashboard how far the work is; not every time it is called."""
         ...
 
     def broadcast(self, value: Any) -> Handle:

@@ -1,20 +1,21 @@
 """Work on the workers of a Dask cluster."""
 
+import asyncio
 import os
 import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import dask
 from dask.sizeof import sizeof
 from dask.utils import format_bytes, parse_timedelta
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, Future, KilledWorker, span, wait
 from distributed.comm import CommClosedError
 
 from dasksne.errors import ClusterError, ResourceError
@@ -27,6 +28,7 @@ WORKER_SECONDS = 60
 """To wait for the first worker: a batch system starts it after the scheduler."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
+EVENT_SECONDS = 1.0
 GATHER_SECONDS = 60
 """For a finished result to come here before anybody looks whether its worker is still there."""
 
@@ -44,6 +46,7 @@ class ClientExecutor:
         self._client = client
         self._blas = one_blas_thread()
         self._alone_since: float | None = None
+        self._logged = -EVENT_SECONDS
         workers = client.scheduler_info(n_workers=-1)["workers"]
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
         limits = [worker["memory_limit"] for worker in workers.values()]
@@ -71,6 +74,23 @@ class ClientExecutor:
         """Return the addresses of the workers that do not see a path of this machine."""
         seen = self._client.run(os.path.exists, path)
         return sorted(address for address, found in seen.items() if not found)
+
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """Return what a function gives on each worker, beside the worker's own business."""
+        found: dict[str, Any] = self._client.run(_in_a_thread, function)
+        return found
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:
+        """Put the tasks that are started meanwhile into a span of Dask's dashboard."""
+        return span("dasksne", name)  # type: ignore[no-any-return]
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Log an event under "dasksne", one in EVENT_SECONDS at most: each is a round trip."""
+        now = time.monotonic()
+        if now - self._logged >= EVENT_SECONDS:
+            self._logged = now
+            with self._named_losses():
+                self._client.log_event("dasksne", dict(event))
 
     def broadcast(self, value: Any) -> Handle:
         """Send a large array to a worker, once; leave a small one to travel with the tasks.
@@ -201,6 +221,10 @@ class _Constant:
 
     def __call__(self) -> Any:
         return self._value
+
+
+async def _in_a_thread(function: Callable[[], Any]) -> Any:
+    return await asyncio.to_thread(function)
 
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,8 +1,9 @@
 """Work on the threads of this process, or on its main thread alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +47,17 @@ class ThreadExecutor:
     def blind_workers(self, path: str) -> list[str]:  # noqa: ARG002 - the protocol's
         """Return nothing: threads see what the process sees."""
         return []
+
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: all work is done in this process."""
+        return {}
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Do nothing: threads have no dashboard."""
+        return nullcontext()
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Do nothing: threads have no dashboard."""
 
     def broadcast(self, value: Any) -> Handle:
         """Return the value itself."""

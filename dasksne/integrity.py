@@ -12,7 +12,7 @@ from dasksne.kernels.calibration import Calibration
 from dasksne.plan import Plan
 from dasksne.run import CALIBRATION, Run
 from dasksne.settings import Settings
-from dasksne.staging import look_at_stored, stored_rows
+from dasksne.staging import look_at_array, look_at_stored, stored_rows
 
 
 def create_arrays(run: Run, plan: Plan, settings: Settings) -> None:
@@ -53,8 +53,10 @@ def sound_blocks(
     finished, complaints = run.finished_blocks(plan.blocks, exponent)
     blocks = [rows for rows in plan.blocks if rows.start in finished]
     sparse = plan.keeps_p and settings.tail_mass > 0.0
-    handles = executor.map(_complaint, blocks, run, _dense(plan, settings), sparse)
-    for rows, handle in zip(blocks, handles, strict=True):
+    names = _dense(plan, settings)
+    written = blocks if names or sparse else []
+    handles = executor.map(_complaint, written, run, names, sparse)
+    for rows, handle in zip(written, handles, strict=True):
         complaint = executor.result(handle)
         if complaint is not None:
             complaints.append(complaint)
@@ -80,12 +82,18 @@ def _complaint(rows: slice, run: Run, names: tuple[str, ...], sparse: bool) -> s
     return None
 
 
-def require_same_data(executor: Executor, run: Run, metric: str, fingerprint: str) -> None:
+def require_same_data(
+    executor: Executor, run: Run, metric: str, fingerprint: str, *, by_workers: bool
+) -> None:
     """Raise StoreError unless a run's X is what it was at the start."""
     damage = f"X in {run.url} is not what it was when the run began"
     anew = "start anew from the data with overwrite=True"
     try:
-        look = look_at_stored(executor, stored_rows(run), metric)
+        look = (
+            look_at_stored(executor, stored_rows(run), metric)
+            if by_workers
+            else look_at_array(run.read("X"), metric)
+        )
     except ClusterError:
         raise
     except Exception as error:

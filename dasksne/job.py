@@ -105,6 +105,8 @@ class Job:
     keeps: bool
     """Whether the run stays when it is done, with checkpoints on the way."""
     watcher: Watcher
+    shares_run: bool = True
+    """Whether tasks reach the run; where not, this process writes what they find."""
     history: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     """Spent before this process went on with the run."""

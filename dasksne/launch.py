@@ -28,6 +28,7 @@ from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.lock import locked
 from dasksne.optimise.symmetry import break_symmetry
 from dasksne.plan import Plan, make_plan
+from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Features, Rows
@@ -59,6 +60,7 @@ def plan_run(
     in_memory: bool,
     kept_share: float = 1.0,
     executor: Executor | None = None,
+    blind: list[str] | None = None,
 ) -> Plan:
     """Return the plan of a run on the current executor, or refuse it with the bytes.
 
@@ -77,28 +79,41 @@ def plan_run(
     kept_share : float
         Of the entries of P, about.
     executor : Executor, optional
+    blind : list of str, optional
+        Addresses of the workers that do not see the store; looked for where not given.
     """
     executor = executor or current_executor()
-    return make_plan(
-        *shape,
-        settings.n_components,
-        x_bytes=shape[0] * shape[1] * itemsize if in_memory else 0,
-        n_threads=executor.n_threads,
-        memory_limit=(
-            int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
-        ),
-        disk_found=_disk_found(store),
-        keeps_p=store is not None and settings.p_storage != "recompute",
-        keeps_x=store is not None or not in_memory,
-        saves=settings.save,
-        kept_share=kept_share,
-        anneals=len(make_schedule(settings, shape[0])) > 1,
-        dtype=settings.dtype,
-        p_storage=settings.p_storage,
-        repulsion=settings.repulsion,
-        block_rows=settings.block_rows,
-        shards=settings.shards,
-    )
+    if blind is None:
+        blind = blind_workers(executor, _folder(store))
+    if blind:
+        place = str(_folder(store))
+        require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
+    x_bytes = shape[0] * shape[1] * itemsize * executor.n_processes
+
+    def plan(p_storage: str) -> Plan:
+        return make_plan(
+            *shape,
+            settings.n_components,
+            x_bytes=x_bytes if in_memory or blind else 0,
+            n_threads=executor.n_threads,
+            memory_limit=(
+                int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
+            ),
+            disk_found=_disk_found(store),
+            keeps_p=store is not None and settings.p_storage != "recompute" and not blind,
+            keeps_x=store is not None or not in_memory,
+            saves=settings.save,
+            kept_share=kept_share,
+            anneals=len(make_schedule(settings, shape[0])) > 1,
+            dtype=settings.dtype,
+            p_storage=p_storage,
+            repulsion=settings.repulsion,
+            block_rows=settings.block_rows,
+            shards=settings.shards,
+        )
+
+    planned = plan(settings.p_storage)
+    return plan("recompute") if blind and planned.p_storage == "zarr" else planned
 
 
 def kept_share(x: Data, settings: Settings) -> float:
@@ -135,7 +150,8 @@ def launch(
     settings.require_fits(x.shape[0])
     schedule = make_schedule(settings, x.shape[0])
     executor = current_executor()
-    in_memory = isinstance(x, np.ndarray) and executor.shares_memory
+    blind = blind_workers(executor, _folder(store))
+    in_memory = isinstance(x, np.ndarray) and (executor.shares_memory or bool(blind))
 
     def plan(kept_share: float) -> Plan:
         return plan_run(
@@ -147,6 +163,7 @@ def launch(
             in_memory=in_memory,
             kept_share=kept_share,
             executor=executor,
+            blind=blind,
         )
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
@@ -158,24 +175,32 @@ def launch(
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
     with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
-        _require_seen(executor, run)
         rows: Rows = ArrayRows(x)
         if run is not None and (store is not None or not in_memory):
-            stored = store_rows(x, run, settings.metric)
-            rows = rows if in_memory else stored
+            stored = store_rows(x, run, settings.metric, by_workers=not blind)
+            if not in_memory:
+                rows = ArrayRows(run.read("X")) if blind else stored
             if look is None:
-                look = look_at_stored(executor, stored, settings.metric)
-                planned = plan(sampled_share(look.source(stored, settings.metric), settings))
+                look = (
+                    look_at_array(run.read("X"), settings.metric)
+                    if blind
+                    else look_at_stored(executor, stored, settings.metric)
+                )
+                planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
+        source = look.source(rows, settings.metric)
+        if blind:
+            executor.hold(source)
         job = Job(
             executor,
-            look.source(rows, settings.metric),
+            source,
             settings,
             planned,
             schedule,
             run,
             keeps=store is not None,
             watcher=watcher,
+            shares_run=not blind,
         )
         if store is None:
             compare_kernels(executor, None)
@@ -212,20 +237,28 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
         except StoreError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
     with locked(run), telling_how_to_go_on(run, plan), current_executor() as executor:
-        _require_seen(executor, run)
-        require_same_data(executor, run, settings.metric, state["fingerprint"])
+        blind = blind_workers(executor, _folder(run))
+        require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
+        require_same_data(
+            executor, run, settings.metric, state["fingerprint"], by_workers=not blind
+        )
         compare_kernels(executor, run)
         create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
+        source = stored_source(run)
+        if blind:
+            source = look.source(ArrayRows(run.read("X")), settings.metric)
+            executor.hold(source)
         job = Job(
             executor,
-            stored_source(run),
+            source,
             settings,
             plan,
             make_schedule(settings, plan.n_points),
             run,
             keeps=True,
             watcher=watcher,
+            shares_run=not blind,
         )
         values, damaged = checkpoint.load(run)
         if damaged:
@@ -270,6 +303,13 @@ def _scratch_folder() -> str:
     return dask.config.get("temporary-directory", None) or tempfile.gettempdir()
 
 
+def _folder(store: Run | None) -> Path | None:
+    """Return where the run's folder lies or will lie; None for a URL."""
+    if store is None:
+        return Path(_scratch_folder())
+    return None if store.path is None else store.path.parent
+
+
 def _disk_found(store: Run | None) -> int:
     if store is not None and store.path is None:
         return sys.maxsize  # a bucket
@@ -277,17 +317,6 @@ def _disk_found(store: Run | None) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _require_seen(executor: Executor, run: Run | None) -> None:
-    if run is None or run.path is None:
-        return
-    blind = executor.blind_workers(str(run.path))
-    if blind:
-        raise StoreError(
-            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
-            "store= a folder or URL that all of them and this process reach"
-        )
 
 
 def _record(job: Job, look: Look) -> None:

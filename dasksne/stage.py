@@ -31,7 +31,7 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
         finished = sound_blocks(job.executor, job.run, job.plan, job.settings, exponent)
     todo = [rows for rows in blocks if rows.start not in finished]
     outputs = Outputs(
-        job.run if keep else None,
+        job.run if keep and job.shares_run else None,
         probabilities=job.plan.keeps_p,
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,
@@ -41,16 +41,18 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
     n_stages = len(job.schedule)
     for rows, handle in zip(todo, handles, strict=True):
         job.watcher.blocks_done(k, n_stages, len(finished), len(blocks))
-        finished[rows.start] = job.executor.result(handle)
+        finished[rows.start] = found = job.executor.result(handle)
+        if keep and job.run is not None and not job.shares_run:
+            job.run.finish_block(rows, found, exponent)
     job.watcher.blocks_done(k, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
-    found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if not np.all(np.isfinite(found.log_normaliser)):
+    whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if not np.all(np.isfinite(whole.log_normaliser)):
         raise InvalidInputError(
             f"sigma={job.settings.sigma} is so small beside the distances between the points that "
             "their exponents overflow"
         )
-    return found
+    return whole
 
 
 def make_objective(job: Job, calibration: Calibration) -> SNEObjective:

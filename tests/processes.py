@@ -42,7 +42,8 @@ class Cluster:
             assert self.scheduler.poll() is None, self.logs.read_text()
             time.sleep(0.05)
 
-    def start_worker(self, *options, cwd=None, env=None):
+    def start_worker(self, *options, env=None, hidden=None):
+        """Start a worker; a hidden folder is an empty one of its own where the worker looks."""
         self.workers.append(
             self._start(
                 "worker",
@@ -54,8 +55,8 @@ class Cluster:
                 "--local-directory",
                 self.folder / "workers",
                 *(options or ("--no-nanny", "--memory-limit", "2GiB")),
-                cwd=cwd,
                 env=env,
+                hidden=hidden,
             )
         )
         return self.workers[-1]
@@ -78,13 +79,16 @@ class Cluster:
                 process.send_signal(signal.SIGCONT)
                 kill(process)
 
-    def _start(self, *command, cwd=None, env=None):
+    def _start(self, *command, env=None, hidden=None):
+        command = [str(part) for part in (DASK, *command)]
+        if hidden is not None:
+            mounted = f'mount -t tmpfs private "{hidden}" && exec "$0" "$@"'
+            command = ["unshare", "--mount", "sh", "-c", mounted, *command]
         with self.logs.open("a") as log:
             return subprocess.Popen(
-                [DASK, *command],
+                command,
                 stdout=log,
                 stderr=log,
-                cwd=cwd,
                 env={
                     **os.environ,
                     **(env or {}),

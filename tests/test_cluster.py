@@ -113,8 +113,12 @@ def test_workers_that_do_not_see_the_store_are_counted(data, monkeypatch, tmp_pa
         assert executor.blind_workers(str(tmp_path)) == []
         assert len(executor.blind_workers(str(tmp_path / "nowhere"))) == 2
     monkeypatch.setattr(ClientExecutor, "blind_workers", lambda *_: ["tcp://far:1"])
-    with pytest.raises(StoreError, match=r"1 workers do not see .*, the first of them tcp://far:1"):
-        sne(store=tmp_path / "run.zarr").fit(data)
+    for options in ({"p_storage": "zarr"}, {"save": ("Q",)}):
+        said = (
+            r"1 workers do not see .*, the first of them tcp://far:1, and (p_storage='zarr'|save)"
+        )
+        with pytest.raises(StoreError, match=said):
+            sne(store=tmp_path / "run.zarr", **options).fit(data)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,6 +14,8 @@ class Executor(Protocol):
 
     n_threads: int
     """How many tasks run at once, over all processes."""
+    n_processes: int
+    """How many workers there are, or one."""
     shares_memory: bool
     """Whether tasks see this process's memory."""
 
@@ -48,6 +50,10 @@ class Executor(Protocol):
 
     def broadcast(self, value: Any) -> Handle:
         """Put a value, the same for all tasks, where tasks read it."""
+        ...
+
+    def hold(self, value: Any) -> None:
+        """Keep a large value on the workers: `map` has them use it wherever it is shared."""
         ...
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:

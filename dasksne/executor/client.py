@@ -48,6 +48,8 @@ class ClientExecutor:
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        self._held: dict[int, tuple[Any, Future]] = {}
+        self.n_processes = max(1, len(workers))
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
         limits = [worker["memory_limit"] for worker in workers.values()]
         # A worker without a limit says 0 or None, one that is still to come says nothing: nothing
@@ -97,8 +99,13 @@ class ClientExecutor:
 
         It is a task's result, not scattered data, which would be gone with its last worker.
         """
-        if sizeof(value) <= INLINE_BYTES:
-            return value
+        return value if sizeof(value) <= INLINE_BYTES else self._send(value)
+
+    def hold(self, value: Any) -> None:
+        """Send a value to the workers, who pass it on; it is known by its identity."""
+        self._held[id(value)] = value, self._send(value)
+
+    def _send(self, value: Any) -> Future:
         with (
             self._named_losses(),
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}),
@@ -108,6 +115,7 @@ class ClientExecutor:
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
         name = getattr(function, "__name__", "task").lstrip("_")
+        shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
         with self._named_losses():
             return [
                 self._client.submit(

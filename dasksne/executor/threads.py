@@ -17,6 +17,7 @@ from dasksne.executor.memory import available_memory
 class ThreadExecutor:
     """Runs tasks on a pool of threads; with synchronous=True, each as soon as it is started."""
 
+    n_processes = 1
     shares_memory = True
 
     def __init__(self, n_threads: int, *, synchronous: bool = False) -> None:
@@ -62,6 +63,9 @@ class ThreadExecutor:
     def broadcast(self, value: Any) -> Handle:
         """Return the value itself."""
         return value
+
+    def hold(self, value: Any) -> None:
+        """Do nothing: threads see what this process holds."""
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item."""

@@ -17,8 +17,8 @@ import numpy as np
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_kernels
-from dasksne.errors import StoreError
-from dasksne.executor import Executor, current_executor
+from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages
 from dasksne.integrity import create_arrays, require_same_data
 from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
@@ -147,6 +147,22 @@ def launch(
         Bytes that all tasks together may use; None for what is found.
     watcher : Watcher
     """
+    try:
+        return _launch(x, settings, store, overwrite, memory_limit, watcher)
+    except SchedulerLostError as lost:
+        if store is None or not store.holds_a_run() or not reconnected(lost):
+            raise
+    return resume(store, watcher=watcher)
+
+
+def _launch(
+    x: Data,
+    settings: Settings,
+    store: Run | None,
+    overwrite: bool,
+    memory_limit: int | None,
+    watcher: Watcher,
+) -> Result:
     settings.require_fits(x.shape[0])
     schedule = make_schedule(settings, x.shape[0])
     executor = current_executor()
@@ -222,6 +238,15 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     StoreError
         There is no run, or it stopped before its data was in the store.
     """
+    while True:
+        try:
+            return _resume(run, watcher)
+        except SchedulerLostError as lost:
+            if not reconnected(lost):
+                raise
+
+
+def _resume(run: Run, watcher: Watcher) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":

@@ -18,7 +18,7 @@ from dask.utils import format_bytes, parse_timedelta
 from distributed import Client, Future, KilledWorker, span, wait
 from distributed.comm import CommClosedError
 
-from dasksne.errors import ClusterError, ResourceError
+from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
@@ -48,6 +48,7 @@ class ClientExecutor:
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
         self.n_processes = max(1, len(workers))
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
@@ -74,13 +75,21 @@ class ClientExecutor:
 
     def blind_workers(self, path: str) -> list[str]:
         """Return the addresses of the workers that do not see a path of this machine."""
-        seen = self._client.run(os.path.exists, path)
+        seen = self._on_those_alive(os.path.exists, path)
         return sorted(address for address, found in seen.items() if not found)
 
     def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
         """Return what a function gives on each worker, beside the worker's own business."""
-        found: dict[str, Any] = self._client.run(_in_a_thread, function)
-        return found
+        return self._on_those_alive(_in_a_thread, function)
+
+    def _on_those_alive(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Run a function on each worker; one that dies meanwhile has nothing to say."""
+        with self._named_losses():
+            found = self._client.run(function, *arguments, on_error="return")
+        for said in found.values():
+            if isinstance(said, Exception) and not isinstance(said, OSError):
+                raise said
+        return {at: said for at, said in found.items() if not isinstance(said, Exception)}
 
     def stage(self, name: str) -> AbstractContextManager[Any]:
         """Put the tasks that are started meanwhile into a span of Dask's dashboard."""
@@ -190,10 +199,10 @@ class ClientExecutor:
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
         except (CancelledError, OSError, RuntimeError) as error:
-            if self._client.status != "running" or isinstance(error, CommClosedError):
-                raise ClusterError("the connection to the Dask scheduler is lost") from error
-            if isinstance(error, CancelledError):
-                raise ClusterError(f"the cluster dropped the work of this run: {error}") from error
+            # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one.
+            gone = isinstance(error, (CancelledError, CommClosedError))
+            if gone or self._client.status != "running":
+                raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own
 
 

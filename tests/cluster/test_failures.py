@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import time
 import dask
 import numpy as np
 import pytest
+from distributed import get_client
 from processes import cluster_of, kill
 
 import dasksne
@@ -191,6 +193,7 @@ def _calibrate_block(*_):
 
 
 @pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:no worker is left")  # until its nanny has started it again
 def test_a_task_that_kills_its_workers_is_named(tmp_path, data, store, monkeypatch):
     """Its rows, its worker's memory, the bytes of a block and the option that makes it smaller."""
 
@@ -270,12 +273,37 @@ def test_a_driver_killed_on_a_cluster(cluster, tmp_path, data, store):
 # The scheduler
 
 
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:no worker is left")  # the new scheduler is there before them
+def test_a_scheduler_that_comes_back(tmp_path, data, store):
+    """Told so, the driver waits for it, and goes on from its checkpoint by itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with cluster_of(tmp_path, port=port) as cluster, cluster.client(timeout=3) as client:
+        client.wait_for_workers(2, timeout=60)
+
+        def restart():
+            for process in (cluster.scheduler, *cluster.workers):
+                kill(process)
+            threading.Timer(1.0, lambda: (cluster.start_scheduler(), cluster.replenish())).start()
+
+        model = sne(store=store, checkpoint_seconds=0.1, callbacks=at(1, 5, restart))
+        with (
+            dask.config.set({"dasksne.scheduler-timeout": "60s"}),
+            pytest.warns(UserWarning, match=f"127.0.0.1:{port} is lost; waiting up to 60s"),
+        ):
+            found = model.fit(data)
+        get_client().close()
+    assert_same(found, expected(data))
+
+
 def test_the_scheduler_dies(tmp_path, data, store):
     with cluster_of(tmp_path) as cluster, cluster.client(timeout=3) as client:
         client.wait_for_workers(2, timeout=60)
         model = sne(store=store, callbacks=at(1, 5, lambda: kill(cluster.scheduler)))
         with pytest.raises(
-            ClusterError, match="connection to the Dask scheduler is lost"
+            ClusterError, match=r"connection to the Dask scheduler at tcp://.* is lost"
         ) as caught:
             model.fit(data)
     assert caught.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]

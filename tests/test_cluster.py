@@ -98,6 +98,14 @@ def test_a_broadcast_value_arrives_whole(size):
         assert executor.result(handle) is Calibration
 
 
+def test_a_broadcast_value_is_on_every_worker(client, monkeypatch):
+    """Else tasks that need nothing else would all go to the one that has it."""
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
+    with current_executor() as executor:
+        shared = executor.broadcast(np.zeros(1000))
+        assert len(client.who_has([shared])[shared.key]) == 2
+
+
 def test_tasks_have_one_blas_thread():
     """Workers of a batch system are not started with one, as those of a LocalCluster are."""
     with threadpool_limits(limits=2, user_api="blas"):

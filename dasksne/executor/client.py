@@ -8,7 +8,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -104,14 +104,14 @@ class ClientExecutor:
                 self._client.log_event("dasksne", dict(event))
 
     def broadcast(self, value: Any) -> Handle:
-        """Send a large array to a worker, once; leave a small one to travel with the tasks.
+        """Send a large array to all workers, once; leave a small one to travel with the tasks.
 
         It is a task's result, not scattered data, which would be gone with its last worker.
         """
         return value if sizeof(value) <= INLINE_BYTES else self._send(value)
 
     def hold(self, value: Any) -> None:
-        """Send a value to the workers, who pass it on; it is known by its identity."""
+        """Send a value to all workers; it is known by its identity."""
         self._held[id(value)] = value, self._send(value)
 
     def _send(self, value: Any) -> Future:
@@ -119,7 +119,13 @@ class ClientExecutor:
             self._named_losses(),
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}),
         ):
-            return self._client.submit(_Constant(value), key=_key("broadcast", ""))
+            sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
+        self.wait(sent)
+        # Tasks go where their data is: were it on one worker, so would most of them be. A copy
+        # that a dying worker does not take or give costs time only.
+        with suppress(Exception):
+            self._client.replicate([sent])
+        return sent
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""

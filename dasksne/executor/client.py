@@ -167,7 +167,7 @@ class ClientExecutor:
     def wait(self, handle: Handle) -> None:
         """Wait for a result, which stays on its worker; raises as `result` does."""
         while not handle.done():
-            with self._named_losses():
+            with self._named_losses(), self._client.as_current():
                 try:
                     wait(handle, timeout=POLL_SECONDS)
                 except TimeoutError:

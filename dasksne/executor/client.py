@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -15,7 +16,7 @@ from typing import Any, Self
 import dask
 from dask.sizeof import sizeof
 from dask.utils import format_bytes, parse_timedelta
-from distributed import Client, Future, KilledWorker, span, wait
+from distributed import Client, Future, KilledWorker, span
 from distributed.comm import CommClosedError
 
 from dasksne.errors import ClusterError, InvalidInputError, ResourceError, SchedulerLostError
@@ -166,12 +167,14 @@ class ClientExecutor:
 
     def wait(self, handle: Handle) -> None:
         """Wait for a result, which stays on its worker; raises as `result` does."""
-        while not handle.done():
-            with self._named_losses(), self._client.as_current():
-                try:
-                    wait(handle, timeout=POLL_SECONDS)
-                except TimeoutError:
-                    self._require_workers()
+        if not handle.done():
+            # Dask's own wait asks the current client. `as_current` would make this one that, and
+            # puts back a scheduler that is gone where the client was closed meanwhile.
+            done = threading.Event()
+            with self._named_losses():
+                handle.add_done_callback(lambda _: done.set())
+            while not (done.wait(POLL_SECONDS) or handle.done()):
+                self._require_workers()
         if handle.status != "finished":
             with self._named_losses():
                 handle.result()  # raises what the task raised

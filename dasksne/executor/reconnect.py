@@ -26,7 +26,7 @@ def reconnected(lost: SchedulerLostError) -> bool:
     warnings.warn(f"{lost}; waiting up to {patience} for another one there", stacklevel=4)
     deadline = time.monotonic() + parse_timedelta(patience)
     while (left := deadline - time.monotonic()) > 0:
-        if client.status == "connecting":
+        if client.status in ("connecting", "closing"):
             time.sleep(PAUSE_SECONDS)
             continue
         try:

@@ -317,7 +317,9 @@ def _interrupt(monkeypatch, owner, name, *, after):
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
 def test_a_signal_ends_the_process_with_its_code(sent, code, word):
-    command = "from dasksne.cli import main; main()"
+    # The job of a script that runs in the background ignores Ctrl-C, and so would its children.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = f"{heeds}; from dasksne.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", command, "embed", "digits", "-o", "d.zarr"],
         stderr=subprocess.PIPE,

@@ -13,7 +13,6 @@ import time
 import dask
 import numpy as np
 import pytest
-from distributed import get_client
 from processes import cluster_of, kill
 
 import dasksne
@@ -294,7 +293,6 @@ def test_a_scheduler_that_comes_back(tmp_path, data, store):
             pytest.warns(UserWarning, match=f"127.0.0.1:{port} is lost; waiting up to 60s"),
         ):
             found = model.fit(data)
-        get_client().close()
     assert_same(found, expected(data))
 
 

@@ -20,6 +20,8 @@ from dasksne import affinities
 from dasksne.errors import ClusterError, ResourceError
 from dasksne.run import Run
 
+pytestmark = pytest.mark.slow
+
 N = 300
 SOME, ALL = 3, 20
 """Random deaths in the ordinary suite, and behind the marker."""

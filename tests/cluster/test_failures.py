@@ -110,8 +110,8 @@ def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch)
     broadcast = dasksne.executor.client.ClientExecutor.broadcast
     sent = []
 
-    def broadcast_and_kill(self, value):
-        handle = broadcast(self, value)
+    def broadcast_and_kill(self, value, *readers):
+        handle = broadcast(self, value, *readers)
         sent.append(handle)
         if len(sent) == 20:
             assert len(client.who_has([handle])[handle.key]) == 2

@@ -18,6 +18,10 @@ FAINTEST = 70
 """Opacity, of 255, of a pixel with few points."""
 SPREAD = 2
 """Pixels that a point grows to each side where it stands alone."""
+THINNEST = 8
+"""Longer over shorter side of an image, at most."""
+RESOLVED = 1e-9
+"""Of a point's distance from the origin; places that are nearer to each other are one."""
 
 
 class Shading(NamedTuple):
@@ -37,8 +41,9 @@ def shade(embedding: FloatArray, colours: Colouring, longest: int) -> Shading:
     """
     centre = embedding.min(axis=0) / 2 + embedding.max(axis=0) / 2
     sides = np.ptp(embedding, axis=0)
-    # A margin, and no side so thin that it has no pixel.
-    sides = np.maximum(sides * 1.02, max(sides.max() / longest, np.finfo(float).tiny))
+    # A margin, and no side so thin that it is not seen; a map of equal points has a side too.
+    extent = max(sides.max(), RESOLVED * np.abs(centre).max()) or 1.0
+    sides = np.maximum(1.02 * sides, extent / THINNEST)
     (x, y) = ((float(c - s / 2), float(c + s / 2)) for c, s in zip(centre, sides, strict=True))
     width, height = (max(1, round(longest * s / sides.max())) for s in sides)
     canvas = datashader.Canvas(width, height, x_range=x, y_range=y)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from dasksne.estimator import SNE, resume
     from dasksne.opened import open_run
+    from dasksne.pictures import plot
 
 __version__ = version("dasksne")
 
@@ -24,6 +25,7 @@ __all__ = [
     "gradient",
     "kl_divergence",
     "open_run",
+    "plot",
     "resume",
     "squared_distances",
 ]
@@ -35,6 +37,7 @@ _HOMES = {
     "gradient": "dasksne.arrays",
     "kl_divergence": "dasksne.arrays",
     "open_run": "dasksne.opened",
+    "plot": "dasksne.pictures",
     "resume": "dasksne.estimator",
     "squared_distances": "dasksne.arrays",
 }

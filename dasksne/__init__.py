@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dasksne.annotated import sne
     from dasksne.arrays import (
         conditional_probabilities,
         embedding_probabilities,
@@ -27,6 +28,7 @@ __all__ = [
     "open_run",
     "plot",
     "resume",
+    "sne",
     "squared_distances",
 ]
 
@@ -39,6 +41,7 @@ _HOMES = {
     "open_run": "dasksne.opened",
     "plot": "dasksne.pictures",
     "resume": "dasksne.estimator",
+    "sne": "dasksne.annotated",
     "squared_distances": "dasksne.arrays",
 }
 

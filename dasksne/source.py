@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import zarr
+from scipy.sparse import csr_array, issparse
 
 from dasksne.kernels.distances import squared_distances
 from dasksne.types import FloatArray
@@ -41,13 +42,13 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows of an array in memory."""
+    """Rows of an array in memory; a sparse one becomes dense chunk by chunk."""
 
     array: Any
 
     def __sizeof__(self) -> int:
         # Dask asks, to decide how a value travels, and does not look inside.
-        return object.__sizeof__(self) + int(self.array.nbytes)
+        return object.__sizeof__(self) + bytes_of(self.array)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +57,7 @@ class ArrayRows:
 
     def read(self, rows: slice) -> FloatArray:
         """Return rows as float64."""
-        return np.ascontiguousarray(self.array[rows], dtype=np.float64)
+        return np.ascontiguousarray(dense(self.array[rows]), dtype=np.float64)
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
@@ -237,6 +238,19 @@ class GivenDistances:
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all points, (r, N)."""
         return np.square(np.ldexp(values, -self.exponent))
+
+
+def dense(values: Any) -> Any:
+    """Return a sparse array, or a lazy one, as a dense one of NumPy."""
+    return cast("csr_array", values).toarray() if issparse(values) else np.asarray(values)
+
+
+def bytes_of(array: Any) -> int:
+    """Return what an array takes in memory, also a sparse one in rows, CSR."""
+    if not issparse(array):
+        return int(array.nbytes)
+    rows = cast("csr_array", array)
+    return int(rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes)
 
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:

@@ -43,6 +43,7 @@ def test_its_names_are_there_when_they_are_asked_for(tmp_path):
         "open_run",
         "plot",
         "resume",
+        "sne",
         "squared_distances",
     ]
 

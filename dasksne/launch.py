@@ -164,9 +164,10 @@ def launch(
     try:
         return _launch(x, settings, store, overwrite, memory_limit, watcher)
     except SchedulerLostError as lost:
-        if store is None or not store.holds_a_run() or not reconnected(lost):
+        if store is None or not store.holds_a_run():
             raise
-    return resume(store, watcher=watcher)
+        with reconnected(lost):
+            return resume(store, watcher=watcher)
 
 
 def _launch(
@@ -251,12 +252,11 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     StoreError
         There is no run, or it stopped before its data was in the store.
     """
-    while True:
-        try:
-            return _resume(run, watcher)
-        except SchedulerLostError as lost:
-            if not reconnected(lost):
-                raise
+    try:
+        return _resume(run, watcher)
+    except SchedulerLostError as lost:
+        with reconnected(lost):
+            return resume(run, watcher=watcher)
 
 
 def _resume(run: Run, watcher: Watcher) -> Result:

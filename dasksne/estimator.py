@@ -22,6 +22,7 @@ from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
+from dasksne.source import bytes_of
 from dasksne.staging import Data, as_collection, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
@@ -196,7 +197,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Parameters
         ----------
         X : array of shape (N, D), or (N, N) where metric="precomputed"
-            A NumPy array or anything that becomes one, a Dask array or data frame, or a Zarr array.
+            A NumPy array or anything that becomes one, a data frame, a sparse array of scipy, which
+            becomes dense a few rows at a time, a Dask array or data frame, or a Zarr array.
         y : None
             Not used.
 
@@ -308,11 +310,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         with current_executor() as executor:
             return launch.plan_run(
                 (data.shape[0], data.shape[1]),
-                data.dtype.itemsize,
+                bytes_of(data),
                 settings,
                 store=self._run(),
                 memory_limit=self._memory_limit(),
-                in_memory=isinstance(data, np.ndarray) and executor.shares_memory,
+                in_memory=not isinstance(data, da.Array) and executor.shares_memory,
                 kept_share=launch.kept_share(data, settings),
                 executor=executor,
             )
@@ -385,7 +387,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return [self.callbacks] if callable(self.callbacks) else list(self.callbacks)
 
     def _data(self, X: Any, *, new: bool = False) -> Data:
-        """Return X, or new points, as a NumPy or Dask array; nothing lazy is computed."""
+        """Return X, or new points, as an array of `Data`; nothing lazy is computed."""
         fewest = 1 if new else 2
         X = as_collection(X, fewest)
         if isinstance(X, da.Array):
@@ -396,6 +398,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 self,
                 X,
                 reset=not new,
+                accept_sparse="csr",
                 dtype="numeric",
                 ensure_all_finite=False,
                 ensure_min_samples=fewest,
@@ -408,6 +411,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.metric != "precomputed"
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 
 from dasksne import checkpoint
@@ -26,7 +27,7 @@ from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
 from dasksne.run import Run
 from dasksne.settings import Settings
-from dasksne.source import ArrayRows, Rows, Source
+from dasksne.source import ArrayRows, Rows, Source, bytes_of
 from dasksne.staging import (
     Data,
     Look,
@@ -60,7 +61,7 @@ class Result(NamedTuple):
 
 def plan_run(
     shape: tuple[int, int],
-    itemsize: int,
+    x_bytes: int,
     settings: Settings,
     *,
     store: Run | None,
@@ -75,8 +76,8 @@ def plan_run(
     ----------
     shape : tuple of int
         (N, D).
-    itemsize : int
-        Of X, in bytes.
+    x_bytes : int
+        Of X, as it was given.
     settings : Settings
     store : Run or None
     memory_limit : int or None
@@ -92,7 +93,7 @@ def plan_run(
     return make_plan(
         *shape,
         settings.n_components,
-        x_bytes=shape[0] * shape[1] * itemsize if in_memory else 0,
+        x_bytes=x_bytes if in_memory else 0,
         n_threads=executor.n_threads,
         memory_limit=(
             int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
@@ -114,7 +115,7 @@ def plan_run(
 
 def kept_share(x: Data, settings: Settings) -> float:
     """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    if settings.tail_mass == 0.0 or not isinstance(x, np.ndarray):
+    if settings.tail_mass == 0.0 or isinstance(x, da.Array):
         return 1.0
     look = look_at_array(x, settings.metric)
     return sampled_share(look.source(ArrayRows(x), settings.metric), settings)
@@ -133,7 +134,7 @@ def launch(
 
     Parameters
     ----------
-    x : numpy.ndarray or dask.array.Array of shape (N, D)
+    x : numpy.ndarray, csr_array or dask.array.Array of shape (N, D)
     settings : Settings
     store : Run or None
         Where the run is kept; None for a run that leaves nothing.
@@ -145,12 +146,12 @@ def launch(
     """
     settings.require_fits(x.shape[0])
     executor = current_executor()
-    in_memory = isinstance(x, np.ndarray) and executor.shares_memory
+    in_memory = not isinstance(x, da.Array) and executor.shares_memory
 
     def plan(kept_share: float) -> Plan:
         return plan_run(
             (x.shape[0], x.shape[1]),
-            x.dtype.itemsize,
+            bytes_of(x),
             settings,
             store=store,
             memory_limit=memory_limit,
@@ -163,7 +164,7 @@ def launch(
     # a lazy array keeps of P is known when its data is there.
     planned = plan(1.0 if settings.tail_mass == 0.0 else 0.0)
     look = None
-    if isinstance(x, np.ndarray):
+    if not isinstance(x, da.Array):
         look = look_at_array(x, settings.metric)
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
@@ -186,7 +187,7 @@ def launch(
         outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, settings, planned)
-    elif isinstance(x, np.ndarray):
+    elif not isinstance(x, da.Array):
         source = look.source(ArrayRows(x), settings.metric)
         fitted = fitted_map(source, ArrayRows(outcome.embedding), settings, planned)
     else:

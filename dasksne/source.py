@@ -41,13 +41,13 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows of an array in memory."""
+    """Rows of an array in memory; a sparse one becomes dense chunk by chunk."""
 
     array: Any
 
     def __sizeof__(self) -> int:
         # Dask asks, to decide how a value travels, and does not look inside.
-        return object.__sizeof__(self) + int(self.array.nbytes)
+        return object.__sizeof__(self) + bytes_of(self.array)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class ArrayRows:
 
     def read(self, rows: slice) -> FloatArray:
         """Return rows as float64."""
-        return np.ascontiguousarray(self.array[rows], dtype=np.float64)
+        return np.ascontiguousarray(dense(self.array[rows]), dtype=np.float64)
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
@@ -237,6 +237,17 @@ class GivenDistances:
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all points, (r, N)."""
         return np.square(np.ldexp(values, -self.exponent))
+
+
+def dense(values: Any) -> Any:
+    """Return a sparse array as a dense one, and any other as it is."""
+    return values if isinstance(values, np.ndarray) else values.toarray()
+
+
+def bytes_of(array: Any) -> int:
+    """Return what an array takes in memory, also a sparse one in rows, CSR."""
+    parts = (array.data, array.indices, array.indptr) if hasattr(array, "indptr") else (array,)
+    return sum(int(part.nbytes) for part in parts)
 
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:

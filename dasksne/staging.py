@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
+from scipy.sparse import csr_array, issparse
 
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
@@ -27,6 +28,7 @@ from dasksne.source import (
     Rows,
     Source,
     StoredRows,
+    dense,
     inspect,
     row_chunks,
 )
@@ -35,7 +37,8 @@ from dasksne.types import FloatArray
 LARGEST_PLAIN_EXPONENT = 300
 """Data within 2**-300 to 2**300 is used as it is: its squares are ordinary numbers."""
 
-Data: TypeAlias = npt.NDArray[Any] | da.Array
+Data: TypeAlias = npt.NDArray[Any] | csr_array | da.Array
+"""X: what is not a Dask array is in this process's memory."""
 
 
 class Look(NamedTuple):
@@ -83,6 +86,8 @@ def require_numbers(x: Data, *, square: bool) -> Data:
     """
     if x.dtype.kind not in "biuf":
         raise InvalidInputError(f"X has dtype {x.dtype}; it must be real numbers")
+    if square and issparse(x):
+        raise InvalidInputError("X is sparse; precomputed distances are given dense, all of them")
     if square and x.shape[0] != x.shape[1]:
         raise InvalidInputError(f"X has shape {x.shape}; precomputed distances are a square matrix")
     if x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize:
@@ -107,7 +112,7 @@ def _require_dask_is_usable(x: da.Array, fewest: int) -> None:
         )
 
 
-def look_at_array(x: npt.NDArray[Any], metric: str) -> Look:
+def look_at_array(x: npt.NDArray[Any] | csr_array, metric: str) -> Look:
     """Look at an array of this process; see `look_at_stored`."""
     rows = ArrayRows(x)
     chunks = row_chunks(*rows.shape)
@@ -136,14 +141,14 @@ def store_rows(x: Data, run: Run, metric: str) -> StoredRows:
         da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
-            run.write("X", rows, x[rows])
+            run.write("X", rows, dense(x[rows]))
     return stored_rows(run)
 
 
 @contextmanager
 def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
     """Give X as rows that every task reads: an array from memory, if tasks see it, else a copy."""
-    if isinstance(x, np.ndarray) and executor.shares_memory:
+    if not isinstance(x, da.Array) and executor.shares_memory:
         yield ArrayRows(x)
         return
     with scratch_run() as run:

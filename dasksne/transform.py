@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask.delayed import delayed
+from scipy.sparse import csr_array
 
 from dasksne.affinities import Width, width_of
 from dasksne.errors import InvalidInputError, StoreError
@@ -25,6 +26,7 @@ from dasksne.source import (
     Source,
     StoredRows,
     complaint_of_sign,
+    dense,
     row_chunks,
 )
 from dasksne.types import FloatArray, IntArray
@@ -77,7 +79,7 @@ def fitted_map(source: Source, embedding: Rows, settings: Settings, plan: Plan) 
     )
 
 
-def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> FloatArray:
+def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any] | csr_array) -> FloatArray:
     """Place the rows of an array on a map.
 
     Parameters
@@ -85,7 +87,7 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> Flo
     executor : Executor
         Entered.
     fitted : FittedMap
-    X : numpy.ndarray of shape (M, D), or (M, N) where it holds distances
+    X : numpy.ndarray or csr_array of shape (M, D), or (M, N) where it holds distances
 
     Returns
     -------
@@ -96,12 +98,13 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> Flo
     InvalidInputError
         X holds NaN, infinity or a negative distance; before any work.
     """
-    step = row_chunks(*X.shape)[0].stop
-    for rows in _slices(len(X), step):
-        _require_values(X[rows], rows.start, fitted)
-    step = min(step, fitted.block_rows, -(-len(X) // executor.n_threads))
+    n_rows, n_columns = X.shape
+    step = row_chunks(n_rows, n_columns)[0].stop
+    for rows in _slices(n_rows, step):
+        _require_values(dense(X[rows]), rows.start, fitted)
+    step = min(step, fitted.block_rows, -(-n_rows // executor.n_threads))
     shared = executor.broadcast(fitted)
-    parts = executor.map(_place, [X[rows] for rows in _slices(len(X), step)], shared)
+    parts = executor.map(_place, [dense(X[rows]) for rows in _slices(n_rows, step)], shared)
     return np.concatenate([executor.result(part) for part in parts])
 
 

@@ -1,6 +1,8 @@
 """The command `dasksne`: options in, one call of the library, one printed summary."""
 
 import shlex
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +19,14 @@ from dasksne.files import Taken, read_array, read_input, read_labels, require_wr
 from dasksne.labels import keep_labels
 from dasksne.opened import open_run
 from dasksne.options import JSON, cluster_options, in_shell_words, input_options, sne_options
-from dasksne.plot import plot, require_drawable
+from dasksne.pictures import plot, require_drawable
 from dasksne.run import Run
 
-INTERRUPTED = 130
 WRITTEN = "A .npy, .npz, .csv, .parquet or .h5ad."
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what batch systems and `kill` send. Whatever Ctrl-C does, it does."""
 
 
 class Failure(click.ClickException):
@@ -35,9 +40,13 @@ class Failure(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """The user stopped the command."""
+    """The user or the system stopped the command."""
 
-    exit_code = INTERRUPTED
+    def __init__(self, message: str, interrupt: KeyboardInterrupt) -> None:
+        terminated = isinstance(interrupt, Terminated)
+        super().__init__(f"{'terminated' if terminated else 'interrupted'}{message}")
+        # As shells report a process that the signal has ended.
+        self.exit_code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         """Write how to go on to standard error."""
@@ -56,15 +65,32 @@ class Command(click.Command):
         """Run the command."""
         debug = ctx.params.pop("debug")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _terminable():
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted("interrupted") from interrupt
+            raise Interrupted("", interrupt) from interrupt
         except (DasksneError, OSError, ValueError, MemoryError, ImportError) as error:
             if debug:
                 raise
             raise Failure(_one_line(error)) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise Terminated; only a process's main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: Any) -> None:
+    raise Terminated
 
 
 def _show_warning(message: Warning | str, *_place: Any) -> None:
@@ -74,7 +100,8 @@ def _show_warning(message: Warning | str, *_place: Any) -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return in_shell_words(" ".join(str(error).split())) or type(error).__name__
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return in_shell_words(" ".join(said.split())) or type(error).__name__
 
 
 class Group(click.Group):
@@ -102,7 +129,7 @@ labels_option = click.option(
 @main.command()
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
 @input_options
 @sne_options
 @cluster_options
@@ -116,9 +143,9 @@ def embed(
     **options: Any,
 ) -> None:
     """Compute the map of INPUT, and keep the run."""
-    if picture is not None:
-        require_drawable(picture, options["n_components"])
     data = read_input(input, options["storage_options"], taken)
+    if picture is not None:
+        require_drawable(picture, (data.X.shape[0], options["n_components"]))
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run), _about(input):
@@ -130,7 +157,7 @@ def embed(
 
 @main.command("resume")
 @click.argument("run", metavar="RUN")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
 @storage_options
 @cluster_options
 def resume_(
@@ -242,11 +269,36 @@ def export(run: str, out: str, storage_options: dict[str, Any] | None) -> None:
 @click.argument("run", metavar="RUN")
 @click.argument("out", metavar="OUT")
 @labels_option
+@click.option(
+    "--color-by",
+    metavar="WHAT",
+    help='"labels" (the default), "cost" of each point, or a column of X, counted from 0.',
+)
+@click.option("--history", is_flag=True, help="Draw cost, gradient and step of each iteration.")
 @storage_options
-def plot_(run: str, out: str, labels: str | None, storage_options: dict[str, Any] | None) -> None:
-    """Draw the map of RUN, coloured by its labels: .png, .svg or .pdf."""
+@cluster_options
+def plot_(
+    run: str,
+    out: str,
+    labels: str | None,
+    color_by: str | None,
+    history: bool,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
+    """Draw the map of RUN: .png, .svg, .pdf, or .html to zoom, pan and point at."""
+    if (labels is not None) + (color_by is not None) + history > 1:
+        raise InvalidInputError("give one of --labels, --color-by and --history")
     opened = open_run(run, storage_options=storage_options)
-    plot(opened.embedding, out, labels=opened.labels if labels is None else read_labels(labels))
+    with connected(scheduler, scheduler_file):
+        if history:
+            opened.plot_history(out)
+        elif labels is None:
+            opened.plot(out, color_by=color_by or "labels")
+        else:
+            with _about(labels):
+                plot(opened.embedding, out, labels=read_labels(labels))
     click.echo(out)
 
 
@@ -275,7 +327,7 @@ def _going_on(run: Run) -> Iterator[None]:
             how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
         else:
             how = "no data was stored yet; start anew"
-        raise Interrupted(f"interrupted: {how}") from interrupt
+        raise Interrupted(f": {how}", interrupt) from interrupt
 
 
 def _report(path: str, storage_options: dict[str, Any] | None, picture: str | None) -> None:
@@ -284,5 +336,5 @@ def _report(path: str, storage_options: dict[str, Any] | None, picture: str | No
     if picture is None:
         click.echo(f"look at it with: dasksne plot {shlex.quote(path)} map.png")
     else:
-        plot(opened.embedding, picture, labels=opened.labels)
+        opened.plot(picture)
         click.echo(f"the map is drawn in {picture}")

@@ -45,8 +45,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     sigma : float, optional
         One width for all points instead: p_{j|i} is proportional to exp(-|x_i - x_j|^2 / sigma^2)
         (not 2 sigma^2), in the units of X.
-    metric : {"euclidean", "precomputed"}, default="euclidean"
-        With "precomputed", X holds distances (not squared), shape (N, N).
+    metric : {"euclidean", "cosine", "precomputed"}, default="euclidean"
+        With "cosine", rows count by their direction alone: each is divided by its length, so that
+        the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
+        holds distances (not squared), shape (N, N).
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities: best for data
         on a curved sheet. "best" races the spectral start against the annealed map and goes on

@@ -1,8 +1,8 @@
 """One evaluation of the cost and its gradient, as a map over shards and a sum on the driver.
 
-A task returns its own rows only. The attraction needs S, shard by shard; the repulsion needs
-nothing but the map, and goes by Fourier sums beside the attraction where they cost less than all
-pairs.
+A task returns its own rows only; the last one puts them together, so that a step brings one result
+to the driver. The attraction needs S, shard by shard; the repulsion needs nothing but the map, and
+goes by Fourier sums beside the attraction where they cost less than all pairs.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from dasksne.executor import Executor, Handle
 from dasksne.plan import Repulsion
-from dasksne.repulsion import start_repulsion
+from dasksne.repulsion import stack_rows, start_repulsion
 from dasksne.shards import Shard
 from dasksne.types import Evaluation, FloatArray
 
@@ -42,22 +42,20 @@ class SNEObjective:
         y = np.ascontiguousarray(y, dtype=np.float64)
         if not np.all(np.isfinite(y)):
             return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))
-        shared = self.executor.broadcast(y)
+        shared = self.executor.broadcast(y, len(self.shards) + 1)
         # Started before the attraction: its longest task must not come last.
         finish_repulsion = start_repulsion(
             self.executor, y, shared, self.shard_rows, self.repulsion, self.repulsion_rtol
         )
         pulls = self.executor.map(_attract, self.shards, shared)
-        push, log_z = finish_repulsion()
-        pulled = [self.executor.result(part) for part in pulls]
-        force = np.concatenate([part[0] for part in pulled])
-        energy = np.concatenate([part[1] for part in pulled])
-        cost = 0.5 * np.sum(energy) + np.sum(log_z) - self.entropy
-        return Evaluation(float(cost), 2.0 * (force - push), log_z)
+        whole = self.executor.reduce(_put_together, [finish_repulsion(), *pulls])
+        energy, gradient, log_z = self.executor.result(whole)
+        return Evaluation(float(energy + np.sum(log_z) - self.entropy), gradient, log_z)
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
-        shared = self.executor.broadcast(np.ascontiguousarray(v, dtype=np.float64))
+        v = np.ascontiguousarray(v, dtype=np.float64)
+        shared = self.executor.broadcast(v, len(self.shards))
         parts = self.executor.map(_attract, self.shards, shared)
         return np.concatenate([self.executor.result(part)[0] for part in parts])
 
@@ -73,6 +71,15 @@ def _degrees(shard: Shard) -> FloatArray:
     for block in shard.blocks():
         block.add_degrees(out[block.rows.start - first : block.rows.stop - first])
     return out
+
+
+def _put_together(
+    parts: Sequence[tuple[FloatArray, FloatArray]],
+) -> tuple[float, FloatArray, FloatArray]:
+    """Return the attraction's energy, the gradient and log Z from a push and all pulls."""
+    (push, log_z), *pulls = parts
+    force, energy = stack_rows(pulls)
+    return float(0.5 * np.sum(energy)), 2.0 * (force - push), log_z
 
 
 def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,11 +20,10 @@ from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
 from dasksne.run import Run
 from dasksne.source import (
+    KINDS,
     TILE_COLUMNS,
     ArrayRows,
-    Features,
     Inspection,
-    Precomputed,
     Rows,
     Source,
     StoredRows,
@@ -53,8 +52,7 @@ class Look(NamedTuple):
 
     def source(self, rows: Rows, metric: str) -> Source:
         """Return the distances between the rows that were looked at."""
-        kind = Precomputed if metric == "precomputed" else Features
-        return kind(rows, self.exponent)
+        return KINDS[metric](rows, self.exponent)
 
 
 def as_collection(x: Any, fewest: int = 2) -> Any:
@@ -125,19 +123,23 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     Raises
     ------
     InvalidInputError
-        X holds NaN or infinity, or is not a matrix of distances where it should be.
+        X holds NaN or infinity, or is not a matrix of distances, or holds a row of zeros, where
+        the metric forbids it.
     """
     parts = executor.map(inspect, row_chunks(*rows.shape), rows, metric)
     return _look((executor.result(part) for part in parts), rows.shape)
 
 
-def store_rows(x: Data, run: Run, metric: str) -> StoredRows:
-    """Copy X to the run chunk by chunk; each block of a Dask array is computed once."""
+def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> StoredRows:
+    """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
+
+    Where workers do not reach the run, this process writes what they compute.
+    """
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
     width = TILE_COLUMNS if metric == "precomputed" else x.shape[1]
     run.create_array("X", x.shape, (height, width), x.dtype)
-    if isinstance(x, da.Array):
+    if isinstance(x, da.Array) and by_workers:
         da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
@@ -201,8 +203,7 @@ def stored_rows(run: Run, name: str = "X") -> StoredRows:
 def stored_source(run: Run) -> Source:
     """Return the distances of a run's data, as its attributes describe it."""
     state = run.state
-    kind = Precomputed if state["parameters"]["metric"] == "precomputed" else Features
-    return kind(stored_rows(run), state["exponent"])
+    return KINDS[state["parameters"]["metric"]](stored_rows(run), state["exponent"])
 
 
 def _look(inspections: Iterable[Inspection], shape: tuple[int, int]) -> Look:

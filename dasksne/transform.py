@@ -19,12 +19,14 @@ from dasksne.plan import Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import (
+    Directions,
     Features,
     GivenDistances,
     Reference,
     Rows,
     Source,
     StoredRows,
+    complaint_of_direction,
     complaint_of_sign,
     dense,
     row_chunks,
@@ -96,7 +98,8 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any] | csr_a
     Raises
     ------
     InvalidInputError
-        X holds NaN, infinity or a negative distance; before any work.
+        X holds NaN, infinity, a negative distance, or a row of zeros that has no direction;
+        before any work.
     """
     n_rows, n_columns = X.shape
     step = row_chunks(n_rows, n_columns)[0].stop
@@ -168,7 +171,10 @@ def _require_values(X: npt.NDArray[Any], first_row: int, fitted: FittedMap) -> N
         raise InvalidInputError(
             f"X holds NaN or infinity in row {first_row + bad[0]}; remove or fill such rows"
         )
+    complaint = None
     if isinstance(fitted.points, GivenDistances):
         complaint = complaint_of_sign(first_row, X)
-        if complaint is not None:
-            raise InvalidInputError(complaint)
+    elif isinstance(fitted.points, Directions):
+        complaint = complaint_of_direction(first_row, X)
+    if complaint is not None:
+        raise InvalidInputError(complaint)

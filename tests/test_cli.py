@@ -100,6 +100,39 @@ def test_digits_are_drawn_and_exported_in_their_colours():
     assert {f">{k}<" for k in range(10)} <= set(re.findall(r">\d<", _texts("d.svg")))
 
 
+@pytest.mark.parametrize(
+    ("asked", "label"), [(["cost"], "cost in nats"), (["2"], "column 2"), ([], "label")]
+)
+def test_points_are_coloured_by_what_is_asked_for(asked, label):
+    np.save("ages.npy", np.linspace(20.5, 80.5, 90))
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK, "--labels", "ages.npy")
+    options = ["--color-by", *asked] if asked else []
+    command("plot", "map.zarr", "map.svg", *options)
+    assert f">{label}<" in _texts("map.svg")
+    command("plot", "map.zarr", "map.html", *options)
+    assert f'"{label}"' in Path("map.html").read_text()
+
+
+def test_the_history_is_drawn():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    command("plot", "map.zarr", "history.svg", "--history")
+    assert ">cost per point in nats<" in _texts("history.svg")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--color-by", "6"], "use 'labels', 'cost' or a column of X, 0 to 5"),
+        (["--color-by", "age"], "use 'labels', 'cost' or a column of X, 0 to 5"),
+        (["--color-by", "cost", "--history"], "give one of --labels, --color-by and --history"),
+    ],
+)
+def test_what_has_no_colour_is_refused(options, said):
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    assert said in command("plot", "map.zarr", "map.png", *options, code=2).stderr
+    assert not Path("map.png").exists()
+
+
 def _texts(path):
     """Return the comments of an SVG: matplotlib writes each of its texts into one."""
     return Path(path).read_text().replace("<!-- ", ">").replace(" -->", "<")
@@ -312,19 +345,27 @@ def _interrupt(monkeypatch, owner, name, *, after):
     monkeypatch.setattr(owner, name, method)
 
 
-def test_ctrl_c_ends_the_process_with_130():
-    code = "from dasksne.cli import main; main()"
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_the_process_with_its_code(sent, code, word):
+    # The job of a script that runs in the background ignores Ctrl-C, and so would its children.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = f"{heeds}; from dasksne.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "embed", "digits", "-o", "d.zarr"],
+        [sys.executable, "-c", command, "embed", "digits", "-o", "d.zarr"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert "affinities" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         said = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in said
-    assert said.splitlines()[-1].endswith(f"dasksne resume {Path('d.zarr').absolute()}")
+    last = said.splitlines()[-1]
+    assert last.startswith(f"{word}: the run is kept; ")
+    assert last.endswith(f"dasksne resume {Path('d.zarr').absolute()}")
 
 
 # ---- errors

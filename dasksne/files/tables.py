@@ -16,7 +16,8 @@ def read_csv(place: Place, taken: Taken) -> Input:
     """Read a .csv whose first line names its columns."""
     pandas = package("pandas", place.source)
     with place.reading("its first line must name the columns"), place.open() as file:
-        frame = pandas.read_csv(file)
+        # The default reads some numbers a last bit away from what is written.
+        frame = pandas.read_csv(file, float_precision="round_trip")
     frame = frame.drop(columns=UNNAMED, errors="ignore")
     _require_names(place, list(frame.columns))
     return _taken(place, frame, taken)

@@ -21,7 +21,7 @@ from dasksne.run import Run
 
 N = 200
 
-pytestmark = pytest.mark.usefixtures("client")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from dasksne.landmarks import landmark_indices
 from dasksne.optimise import schedule
 from dasksne.run import Run
 
+pytestmark = pytest.mark.slow
+
 N = 300
 SMALL = {
     (job, "LARGEST_ANNEALED"): 100,

@@ -53,6 +53,7 @@ def run_shell(text):
     return subprocess.check_output(["bash", "-euc", text], text=True)
 
 
+@pytest.mark.slow
 def test_python_examples(folder):
     iris, literal, annotated, cluster, new, reading, judging = PYTHON
     assert cluster == CLUSTER
@@ -80,6 +81,7 @@ def test_the_python_example_on_a_cluster(folder):
     assert (folder / "cluster.zarr").is_dir()
 
 
+@pytest.mark.slow
 def test_shell_examples(folder):
     printed = run_shell(SHELL[0])
     assert "150 points of 6 features" in printed

@@ -50,17 +50,17 @@ def write_h5ad(path: str, embedding: FloatArray, labels: Labels | None) -> None:
             obs["label"] = pandas.Categorical(labels) if labels.dtype.kind == "U" else labels
         anndata.AnnData(obs=obs, obsm={MAP: np.asarray(embedding)}).write_h5ad(path)
         return
-    write = package("anndata.io", path).write_elem
+    io = package("anndata.io", path)
     place = Place.locate(path)
     with Path(path).open("r+b") as opened, _hdf5(place, opened, "r+") as file:
         obs = file["obs"]
-        n_rows = len(obs[obs.attrs["_index"]])
+        n_rows = len(io.read_elem(obs[obs.attrs["_index"]]))
         if n_rows != len(embedding):
             raise InvalidInputError(
                 f"{path} has {n_rows} rows, and the map {len(embedding)}; give the file that was "
                 "mapped, or a name that is free"
             )
-        write(file.require_group("obsm"), MAP, np.asarray(embedding))
+        io.write_elem(file.require_group("obsm"), MAP, np.asarray(embedding))
 
 
 @contextmanager

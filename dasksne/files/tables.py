@@ -16,11 +16,16 @@ def read_csv(place: Place, taken: Taken) -> Input:
     """Read a .csv whose first line names its columns."""
     pandas = package("pandas", place.source)
     with place.reading("its first line must name the columns"), place.open() as file:
-        # The default reads some numbers a last bit away from what is written.
-        frame = pandas.read_csv(file, float_precision="round_trip")
+        frame = pandas.read_csv(file, **_exact(pandas))
     frame = frame.drop(columns=UNNAMED, errors="ignore")
     _require_names(place, list(frame.columns))
     return _taken(place, frame, taken)
+
+
+def _exact(pandas: Any) -> dict[str, str]:
+    """Return the option by which pandas reads numbers to the last bit, as it does from 3.1 on."""
+    before = tuple(int(part) for part in pandas.__version__.split(".")[:2]) < (3, 1)
+    return {"float_precision": "round_trip"} if before else {}
 
 
 def read_parquet(place: Place, taken: Taken) -> Input:

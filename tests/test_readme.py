@@ -141,8 +141,13 @@ def checkout(tmp_path):
     return copy
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", SETUPS, ids=["map", "tests"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(SETUPS[0], marks=pytest.mark.slow, id="map"),
+        pytest.param(SETUPS[1], marks=pytest.mark.cluster, id="tests"),  # as .ci/run does
+    ],
+)
 def test_the_two_commands(tmp_path, checkout, monkeypatch, command):
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from dasksne.pictures.colours import SCALE, SHADED_POINTS, Classes, Colouring
-from dasksne.pictures.sizes import point_area
+from dasksne.pictures.sizes import image_side, point_area
 from dasksne.types import FloatArray
 
 MARKERS = "o^sDvP"
@@ -69,7 +69,7 @@ def _shade(axes: Axes, embedding: FloatArray, colours: Colouring) -> list[Line2D
     """Draw the points as one image; return the classes' entries for a legend."""
     from dasksne.pictures.shading import class_colours, shade  # noqa: PLC0415 - slow to load
 
-    shading = shade(embedding, colours, SHADED_PIXELS)
+    shading = shade(embedding, colours, image_side(len(embedding), SHADED_PIXELS))
     axes.imshow(shading.pixels, extent=(*shading.x, *shading.y), origin="lower")
     if not isinstance(colours, Classes):
         return []

@@ -14,7 +14,7 @@ from bokeh.resources import INLINE
 from PIL import Image
 
 from dasksne.pictures.colours import SHADED_POINTS, Classes, Colouring, Scale
-from dasksne.pictures.sizes import point_area
+from dasksne.pictures.sizes import image_side, point_area
 from dasksne.types import FloatArray
 
 MARKERS = ("circle", "triangle", "square", "diamond", "inverted_triangle", "plus")
@@ -74,7 +74,7 @@ def _draw_image(page: Any, embedding: FloatArray, colours: Colouring, name: str)
     """Draw the points as one image, and over it some that are seen under the pointer only."""
     from dasksne.pictures.shading import class_colours, shade  # noqa: PLC0415 - slow to load
 
-    shading = shade(embedding, colours, SHADED_PIXELS)
+    shading = shade(embedding, colours, image_side(len(embedding), SHADED_PIXELS))
     with io.BytesIO() as file:
         Image.fromarray(shading.pixels[::-1]).save(file, format="png")
         url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from dasksne.pictures.colours import COLOURS, SCALE, Classes, Colouring
 from dasksne.types import FloatArray
 
-FAINTEST = 70
+FAINTEST = 140
 """Opacity, of 255, of a pixel with few points."""
 SPREAD = 2
 """Pixels that a point grows to each side where it stands alone."""

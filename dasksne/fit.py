@@ -1,7 +1,7 @@
 """From a start to a map: stages of falling perplexity, each an optimisation, with checkpoints."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +13,18 @@ from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
+from dasksne.optimise.race import is_open, leader, leave_behind
 from dasksne.optimise.schedule import EARLY_TOL, RACE_ITERATIONS
-from dasksne.optimise.state import Optimiser, State, state_from_dict, state_to_dict
-from dasksne.optimise.symmetry import break_symmetry
+from dasksne.optimise.state import (
+    Optimiser,
+    State,
+    concluded,
+    state_from_dict,
+    state_to_dict,
+    step,
+    step_all,
+)
 from dasksne.stage import calibrate_rows, make_objective
-from dasksne.starts import spectral_map
 from dasksne.tails import describe_tails
 from dasksne.types import FloatArray
 
@@ -30,11 +37,12 @@ def go_through_stages(
     start: FloatArray,
     restored: dict[str, Any] | None = None,
     *,
-    rivals: Sequence[FloatArray] = (),
+    rivals: Callable[[], Sequence[FloatArray]] = list,
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
 
-    In the last stage, what the start came to races against its rivals, if there are any.
+    In the last stage, what the start came to races against its rivals, if there are any; they are
+    made when they are needed.
 
     A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
     reported is always that of the perplexity asked for.
@@ -49,9 +57,7 @@ def go_through_stages(
             continue
         racing = [y]
         if last and not job.stopped and restored is None:
-            racing += rivals
-            if job.settings.races:
-                racing.append(break_symmetry(spectral_map(job)))
+            racing += rivals()
         calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)
@@ -104,44 +110,48 @@ def _optimiser(
 
 
 def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray]) -> State:
-    """Give each start some iterations, and return the state with the lowest cost, to go on from.
+    """Let the starts go on side by side, and return the state of the winner, to go on from.
 
-    Nothing of it is kept: a run that dies here races again. One that its watcher stops goes on with
-    the lowest so far.
+    They share each pass over S. The watcher and the history see the one that leads. There is no
+    checkpoint: a run that dies here races again.
     """
-    tol = max(EARLY_TOL, job.schedule[k].tol)
-    optimiser = _optimiser(job, k, objective, max_iter=RACE_ITERATIONS, tol=tol)
-    ends: list[State] = []
-    for start in starts:
-        state = optimiser.start(start, objective(start))
-        spent = sum(end.evaluations for end in ends)
-        while state.stopped is None and not job.stopped:
-            state = optimiser.step(state, objective)
-            event = _event(job, k, state, _evaluations_before(job, k) + spent)
-            job.stopped = job.watcher.step_done(event)
-        ends.append(state)
-        if job.stopped:
-            break
-    winner = min(ends, key=lambda end: end.cost)
-    return replace(winner, stopped=None, evaluations=sum(end.evaluations for end in ends))
+    stage, max_iter = job.schedule[k], job.settings.max_iter
+    tol = max(EARLY_TOL, stage.tol)
+    optimiser = _optimiser(job, k, objective, max_iter=min(RACE_ITERATIONS, max_iter), tol=tol)
+    evaluations = objective.evaluate_all(starts)
+    states = [optimiser.start(*each) for each in zip(starts, evaluations, strict=True)]
+    while is_open(states) and not job.stopped:
+        states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+        _tell(job, k, _winner(states))
+    return concluded(_winner(states), max_iter, stage.tol)
+
+
+def _winner(states: Sequence[State]) -> State:
+    """Return the state that leads, with the evaluations of all."""
+    evaluations = sum(state.evaluations for state in states)
+    return replace(leader(states), evaluations=evaluations)
 
 
 def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops; a stop of any kind leaves a checkpoint."""
-    before = _evaluations_before(job, k)
     try:
         while state.stopped is None and not job.stopped:
-            state = optimiser.step(state, objective)
-            event = _event(job, k, state, before)
-            job.history.append(tuple(getattr(event, name) for name in HISTORY))
-            job.stopped = job.watcher.step_done(event)
+            state = step(optimiser, state, objective)
+            _tell(job, k, state)
             if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
                 _save(job, k, state)
     finally:
         _save(job, k, state)
     return state
+
+
+def _tell(job: Job, k: int, state: State) -> None:
+    """Show an iteration to the watcher, and note it in the history."""
+    event = _event(job, k, state, _evaluations_before(job, k))
+    job.history.append(tuple(getattr(event, name) for name in HISTORY))
+    job.stopped = job.watcher.step_done(event)
 
 
 def _evaluations_before(job: Job, k: int) -> int:

@@ -39,7 +39,7 @@ from dasksne.staging import (
     stored_rows,
     stored_source,
 )
-from dasksne.starts import first_map
+from dasksne.starts import first_map, rival_maps
 from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
 from dasksne.types import FloatArray
@@ -315,11 +315,11 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
     """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
     try:
         if values is None:
-            outcome = go_through_stages(job, _start(job, look))
-        elif "start" in values:
-            outcome = go_through_stages(job, values["start"])
+            start = _start(job, look)
         else:
-            outcome = go_through_stages(job, values["optimiser_y"], values)
+            start = values["start" if "start" in values else "optimiser_y"]
+        restored = None if values is None or "start" in values else values
+        outcome = go_through_stages(job, start, restored, rivals=lambda: rival_maps(job, look))
     except KeyboardInterrupt as interrupt:
         if job.keeps:
             assert job.run is not None  # noqa: S101 - only a run is kept

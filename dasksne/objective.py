@@ -2,7 +2,7 @@
 
 A task returns its own rows only. The attraction needs S, shard by shard; the repulsion needs
 nothing but the map, and goes by Fourier sums beside the attraction where they cost less than all
-pairs.
+pairs. Several maps share one pass over S.
 """
 
 from collections.abc import Sequence
@@ -39,27 +39,43 @@ class SNEObjective:
 
     def __call__(self, y: FloatArray) -> Evaluation:
         """Evaluate a map of shape (N, d); one that is not finite has no finite cost."""
-        y = np.ascontiguousarray(y, dtype=np.float64)
-        if not np.all(np.isfinite(y)):
-            return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))
-        shared = self.executor.broadcast(y)
+        return self.evaluate_all([y])[0]
+
+    def evaluate_all(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
+        """Evaluate several maps in one pass over S: where it is read or computed, once for all.
+
+        Each has the bits that it has by itself.
+        """
+        maps = [np.ascontiguousarray(y, dtype=np.float64) for y in maps]
+        finite = [y for y in maps if np.all(np.isfinite(y))]
+        found = iter(self._evaluate_finite(finite) if finite else [])
+        return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
+
+    def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
+        shared = [self.executor.broadcast(y) for y in maps]
         # Started before the attraction: its longest task must not come last.
-        finish_repulsion = start_repulsion(
-            self.executor, y, shared, self.shard_rows, self.repulsion, self.repulsion_rtol
-        )
-        pulls = self.executor.map(_attract, self.shards, shared)
-        push, log_z = finish_repulsion()
+        repulsions = [
+            start_repulsion(
+                self.executor, y, there, self.shard_rows, self.repulsion, self.repulsion_rtol
+            )
+            for y, there in zip(maps, shared, strict=True)
+        ]
+        pulls = self.executor.map(_attract, self.shards, *shared)
+        pushed = [finish() for finish in repulsions]
         pulled = [self.executor.result(part) for part in pulls]
-        force = np.concatenate([part[0] for part in pulled])
-        energy = np.concatenate([part[1] for part in pulled])
-        cost = 0.5 * np.sum(energy) + np.sum(log_z) - self.entropy
-        return Evaluation(float(cost), 2.0 * (force - push), log_z)
+        found = []
+        for k, (push, log_z) in enumerate(pushed):
+            force = np.concatenate([part[k][0] for part in pulled])
+            energy = np.concatenate([part[k][1] for part in pulled])
+            cost = 0.5 * np.sum(energy) + np.sum(log_z) - self.entropy
+            found.append(Evaluation(float(cost), 2.0 * (force - push), log_z))
+        return found
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
         shared = self.executor.broadcast(np.ascontiguousarray(v, dtype=np.float64))
         parts = self.executor.map(_attract, self.shards, shared)
-        return np.concatenate([self.executor.result(part)[0] for part in parts])
+        return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
     def degrees(self) -> FloatArray:
         """Return S 1, shape (N,)."""
@@ -75,12 +91,17 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    columns = np.ascontiguousarray(y.T)
-    first = shard.rows.start
-    force = np.zeros((shard.rows.stop - first, y.shape[1]))
-    energy = np.zeros(len(force))
+def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    """Return force and energy of the shard's rows for each map."""
+    columns = [np.ascontiguousarray(y.T) for y in maps]
+    first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
+    found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
     for block in shard.blocks():
         at = slice(block.rows.start - first, block.rows.stop - first)
-        block.attract(columns, force[at], energy[at])
-    return force, energy
+        for y, (force, energy) in zip(columns, found, strict=True):
+            block.attract(y, force[at], energy[at])
+    return found
+
+
+def _no_evaluation(y: FloatArray) -> Evaluation:
+    return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))

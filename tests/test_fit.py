@@ -1,11 +1,12 @@
 """Stages, iterations, events and history, as a callback and a user see them."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import reference
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits, load_iris, make_s_curve
 
 import dasksne
 from dasksne.job import HISTORY
@@ -191,6 +192,41 @@ def test_the_digits_by_annealing():
 def test_two_points_find_their_distance():
     model = dasksne.SNE(sigma=1.0, init=np.array([[0.0, 0.0], [1.0, 0.0]])).fit([[0.0], [1.0]])
     assert model.kl_divergence_ == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("init", ["pca", "best"])
+def test_starts_race_in_the_last_stage_of_automatic_annealing(init):
+    """Curved data, for which annealing ends three times as high as a spectral start."""
+    X, _ = make_s_curve(300, random_state=0)
+    events = []
+    model = dasksne.SNE(perplexity=12, init=init, random_state=0, callbacks=events.append).fit(X)
+    lone = {
+        "annealed": {"annealing": [event.perplexity for event in firsts(events)]},
+        "direct": {"annealing": None},
+        "spectral": {"init": "spectral"},
+    }
+    costs = {
+        name: dasksne.SNE(perplexity=12, **options).fit(X).kl_divergence_
+        for name, options in lone.items()
+    }
+    assert min(costs, key=costs.get) == "spectral"
+    assert costs["annealed"] > 1.5 * costs["spectral"]
+    assert model.kl_divergence_ <= costs["spectral"] * (1 + 1e-6)
+    last = [event for event in events if event.stage == events[-1].stage]
+    assert (np.diff([event.cost for event in last]) <= 1e-8 * last[0].cost).all()
+    rivals = {"pca": 3, "best": 7}[init]
+    assert np.diff([event.evaluations for event in last])[0] >= rivals
+    assert np.diff([event.evaluations for event in last])[-1] <= 2
+
+
+def firsts(events):
+    """The first event of each stage."""
+    return [b for a, b in pairwise([None, *events]) if a is None or a.stage != b.stage]
+
+
+def test_a_race_keeps_to_the_iterations_allowed(data):
+    model = dasksne.SNE(perplexity=5.0, max_iter=2, init="best").fit(data)
+    assert (np.unique(model.history_["stage"], return_counts=True)[1] <= 2).all()
 
 
 def test_unreached_rows_are_counted(rng):

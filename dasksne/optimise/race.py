@@ -8,9 +8,9 @@ import numpy as np
 
 from dasksne.optimise.state import WINDOW, State
 
-PATIENCE = 8.0
-"""Times its fall over the last iterations: how far below its cost a map may still come. Falls
-shrink from one window to the next, as a rule to less than 0.9."""
+PATIENCE = 6.0
+"""Times its fall over the last iterations: how far below its cost a map is trusted to come. (Of 14
+data sets, 3 still left the later winner behind on one, 4 on none; 12 costs a few iterations.)"""
 BEHIND = "left behind by another start"
 
 S = TypeVar("S", bound=State)

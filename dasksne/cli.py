@@ -1,6 +1,8 @@
 """The command `dasksne`: options in, one call of the library, one printed summary."""
 
 import shlex
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +29,9 @@ from dasksne.options import JSON, cluster_options, in_shell_words, sne_options
 from dasksne.plot import plot, require_drawable
 from dasksne.run import Run
 
-INTERRUPTED = 130
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what batch systems and `kill` send. Whatever Ctrl-C does, it does."""
 
 
 class Failure(click.ClickException):
@@ -41,9 +45,13 @@ class Failure(click.ClickException):
 
 
 class Interrupted(click.ClickException):
-    """The user stopped the command."""
+    """The user or the system stopped the command."""
 
-    exit_code = INTERRUPTED
+    def __init__(self, message: str, interrupt: KeyboardInterrupt) -> None:
+        terminated = isinstance(interrupt, Terminated)
+        super().__init__(f"{'terminated' if terminated else 'interrupted'}{message}")
+        # As shells report a process that the signal has ended.
+        self.exit_code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         """Write how to go on to standard error."""
@@ -62,15 +70,32 @@ class Command(click.Command):
         """Run the command."""
         debug = ctx.params.pop("debug")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _terminable():
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted("interrupted") from interrupt
+            raise Interrupted("", interrupt) from interrupt
         except (DasksneError, OSError, ValueError, MemoryError, ImportError) as error:
             if debug:
                 raise
             raise Failure(_one_line(error)) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise Terminated; only a process's main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: Any) -> None:
+    raise Terminated
 
 
 def _show_warning(message: Warning | str, *_place: Any) -> None:
@@ -80,7 +105,8 @@ def _show_warning(message: Warning | str, *_place: Any) -> None:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return in_shell_words(" ".join(str(error).split())) or type(error).__name__
+    said = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return in_shell_words(" ".join(said.split())) or type(error).__name__
 
 
 class Group(click.Group):
@@ -282,7 +308,7 @@ def _going_on(run: Run) -> Iterator[None]:
             how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
         else:
             how = "no data was stored yet; start anew"
-        raise Interrupted(f"interrupted: {how}") from interrupt
+        raise Interrupted(f": {how}", interrupt) from interrupt
 
 
 def _report(path: str, storage_options: dict[str, Any] | None, picture: str | None) -> None:

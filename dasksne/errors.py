@@ -1,5 +1,7 @@
 """The errors that users meet; each message says what was given, what is allowed, what to do."""
 
+from typing import Any
+
 
 class DasksneError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -15,3 +17,16 @@ class StoreError(DasksneError, OSError):
 
 class ResourceError(DasksneError, MemoryError):
     """The work cannot fit in the memory or on the disk that was found."""
+
+
+class ClusterError(DasksneError, ConnectionError):
+    """The cluster that the work runs on is gone, or is not fit for it."""
+
+
+class SchedulerLostError(ClusterError):
+    """The connection to the Dask scheduler is gone, and with it all that workers held."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        super().__init__(f"the connection to the Dask scheduler at {address} is lost")
+        self.client = client
+        self.address = address

@@ -72,7 +72,8 @@ def go_through_stages(
             state = _race(job, k, objective, racing)
         else:
             state = optimiser.start(y, objective(y))
-        state = _iterate(job, k, optimiser, state, objective)
+        with job.executor.stage(f"iterations of stage {job.stages_before + k + 1}"):
+            state = _iterate(job, k, optimiser, state, objective)
         y = state.y
         del objective  # and with it S, before the next stage makes its own
         if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
@@ -150,6 +151,9 @@ def _iterate(
 def _tell(job: Job, k: int, state: State) -> None:
     """Show an iteration to the watcher, and note it in the history."""
     event = _event(job, k, state, _evaluations_before(job, k))
+    job.executor.log_event(
+        {name: value for name, value in event._asdict().items() if name != "embedding"}
+    )
     job.history.append(tuple(getattr(event, name) for name in HISTORY))
     job.stopped = job.watcher.step_done(event)
 

@@ -139,6 +139,8 @@ class Job:
     stages_after: int = 0
     stopped: bool = False
     """Whether the watcher has stopped the run."""
+    shares_run: bool = True
+    """Whether tasks reach the run; where not, this process writes what they find."""
     history: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     """Spent before this process went on with the run."""

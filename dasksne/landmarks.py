@@ -64,7 +64,9 @@ def select(
     parts = executor.map(_take, chunks, source, executor.broadcast(indices))
     if isinstance(source.x, ArrayRows):
         rows = np.concatenate([executor.result(part) for part in parts])
-        return replace(source, x=ArrayRows(rows))
+        chosen = replace(source, x=ArrayRows(rows))
+        executor.hold(chosen)
+        return chosen
     assert isinstance(source.x, StoredRows)  # noqa: S101 - there are no other rows
     assert run is not None  # noqa: S101 - stored rows are in a run
     shape = (indices.size, source.x.shape[1])

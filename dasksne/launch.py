@@ -5,7 +5,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,20 @@ import numpy as np
 
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
-from dasksne.errors import StoreError
-from dasksne.executor import Executor, current_executor
+from dasksne.agreement import compare_kernels
+from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
+from dasksne.integrity import create_arrays, require_same_data
 from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.levels import make_levels
+from dasksne.lock import locked
 from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
+from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Rows, Source
@@ -32,7 +36,6 @@ from dasksne.staging import (
     Look,
     look_at_array,
     look_at_stored,
-    require_seen,
     scratch_folder,
     scratch_run,
     store_rows,
@@ -40,6 +43,7 @@ from dasksne.staging import (
     stored_source,
 )
 from dasksne.starts import first_map, rival_maps
+from dasksne.stopping import telling_how_to_go_on
 from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
 from dasksne.types import FloatArray
@@ -68,6 +72,7 @@ def plan_run(
     in_memory: bool,
     kept_share: float = 1.0,
     executor: Executor | None = None,
+    blind: list[str] | None = None,
 ) -> Plan:
     """Return the plan of a run on the current executor, or refuse it with the bytes.
 
@@ -86,30 +91,43 @@ def plan_run(
     kept_share : float
         Of the entries of P, about.
     executor : Executor, optional
+    blind : list of str, optional
+        Addresses of the workers that do not see the store; looked for where not given.
     """
     executor = executor or current_executor()
+    if blind is None:
+        blind = blind_workers(executor, _folder(store))
+    if blind:
+        place = str(_folder(store))
+        require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
+    x_bytes = shape[0] * shape[1] * itemsize * executor.n_processes
     levels = make_levels(settings, shape[0])
-    return make_plan(
-        *shape,
-        settings.n_components,
-        x_bytes=shape[0] * shape[1] * itemsize if in_memory else 0,
-        n_threads=executor.n_threads,
-        memory_limit=(
-            int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
-        ),
-        disk_found=_disk_found(store),
-        keeps_p=store is not None and settings.p_storage != "recompute",
-        keeps_x=store is not None or not in_memory,
-        saves=settings.save,
-        kept_share=kept_share,
-        anneals=len(make_schedule(settings, shape[0])) > 1,
-        copied_rows=0 if levels is None else levels.n_rows,
-        dtype=settings.dtype,
-        p_storage=settings.p_storage,
-        repulsion=settings.repulsion,
-        block_rows=settings.block_rows,
-        shards=settings.shards,
-    )
+
+    def plan(p_storage: str) -> Plan:
+        return make_plan(
+            *shape,
+            settings.n_components,
+            x_bytes=x_bytes if in_memory or blind else 0,
+            n_threads=executor.n_threads,
+            memory_limit=(
+                int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
+            ),
+            disk_found=_disk_found(store),
+            keeps_p=store is not None and settings.p_storage != "recompute" and not blind,
+            keeps_x=store is not None or not in_memory,
+            saves=settings.save,
+            kept_share=kept_share,
+            anneals=len(make_schedule(settings, shape[0])) > 1,
+            copied_rows=0 if levels is None else levels.n_rows,
+            dtype=settings.dtype,
+            p_storage=p_storage,
+            repulsion=settings.repulsion,
+            block_rows=settings.block_rows,
+            shards=settings.shards,
+        )
+
+    planned = plan(settings.p_storage)
+    return plan("recompute") if blind and planned.p_storage == "zarr" else planned
 
 
 def kept_share(x: Data, settings: Settings) -> float:
@@ -143,9 +161,26 @@ def launch(
         Bytes that all tasks together may use; None for what is found.
     watcher : Watcher
     """
+    try:
+        return _launch(x, settings, store, overwrite, memory_limit, watcher)
+    except SchedulerLostError as lost:
+        if store is None or not store.holds_a_run() or not reconnected(lost):
+            raise
+    return resume(store, watcher=watcher)
+
+
+def _launch(
+    x: Data,
+    settings: Settings,
+    store: Run | None,
+    overwrite: bool,
+    memory_limit: int | None,
+    watcher: Watcher,
+) -> Result:
     settings.require_fits(x.shape[0])
     executor = current_executor()
-    in_memory = isinstance(x, np.ndarray) and executor.shares_memory
+    blind = blind_workers(executor, _folder(store))
+    in_memory = isinstance(x, np.ndarray) and (executor.shares_memory or bool(blind))
 
     def plan(kept_share: float) -> Plan:
         return plan_run(
@@ -157,6 +192,7 @@ def launch(
             in_memory=in_memory,
             kept_share=kept_share,
             executor=executor,
+            blind=blind,
         )
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
@@ -168,18 +204,31 @@ def launch(
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
     with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
-        require_seen(executor, run)
         rows: Rows = ArrayRows(x)
         if run is not None and (store is not None or not in_memory):
-            stored = store_rows(x, run, settings.metric)
-            rows = rows if in_memory else stored
+            stored = store_rows(x, run, settings.metric, by_workers=not blind)
+            if not in_memory:
+                rows = ArrayRows(run.read("X")) if blind else stored
             if look is None:
-                look = look_at_stored(executor, stored, settings.metric)
-                planned = plan(sampled_share(look.source(stored, settings.metric), settings))
+                look = (
+                    look_at_array(run.read("X"), settings.metric)
+                    if blind
+                    else look_at_stored(executor, stored, settings.metric)
+                )
+                planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
         source = look.source(rows, settings.metric)
+        if blind:
+            executor.hold(source)
         job = _make_job(
-            executor, source, settings, planned, run, keeps=store is not None, watcher=watcher
+            executor,
+            source,
+            settings,
+            planned,
+            run,
+            keeps=store is not None,
+            shares_run=not blind,
+            watcher=watcher,
         )
         if store is not None:
             _record(job, look)
@@ -202,6 +251,15 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     StoreError
         There is no run, or it stopped before its data was in the store.
     """
+    while True:
+        try:
+            return _resume(run, watcher)
+        except SchedulerLostError as lost:
+            if not reconnected(lost):
+                raise
+
+
+def _resume(run: Run, watcher: Watcher) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
@@ -212,12 +270,32 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     settings = Settings.from_json(state["parameters"], init)
     plan = Plan(**state["plan"])
     if state["status"] == "finished":
-        return Result(_found_before(run), plan, settings, _stored_map(run, settings, plan))
-    with current_executor() as executor:
-        require_seen(executor, run)
+        try:
+            return Result(_found_before(run), plan, settings, _stored_map(run, settings, plan))
+        except StoreError as damage:
+            warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
+    with locked(run), current_executor() as executor:
+        blind = blind_workers(executor, _folder(run))
+        require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
+        require_same_data(
+            executor, run, settings.metric, state["fingerprint"], by_workers=not blind
+        )
+        create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
         source = stored_source(run)
-        job = _make_job(executor, source, settings, plan, run, keeps=True, watcher=watcher)
+        if blind:
+            source = look.source(ArrayRows(run.read("X")), settings.metric)
+            executor.hold(source)
+        job = _make_job(
+            executor,
+            source,
+            settings,
+            plan,
+            run,
+            keeps=True,
+            shares_run=not blind,
+            watcher=watcher,
+        )
         values, damaged = checkpoint.load(run)
         if damaged:
             before = "the start" if values is None else "the one before"
@@ -240,19 +318,27 @@ def _stored_map(run: Run, settings: Settings, plan: Plan) -> FittedMap:
 def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> Iterator[Run | None]:
     """Make the run's store; one that nobody asked for is removed at the end."""
     if store is not None:
-        store.create(overwrite=overwrite)
-        store.update(id=uuid.uuid4().hex)
-        try:
-            yield store
-        except BaseException:
-            if store.state["status"] == "created":  # a resume could not go on from here
-                store.delete()
-            raise
+        with locked(store):
+            store.create(overwrite=overwrite)
+            store.update(id=uuid.uuid4().hex)
+            try:
+                yield store
+            except BaseException:
+                if store.state["status"] == "created":  # a resume could not go on from here
+                    store.delete()
+                raise
     elif needed or plan.p_storage == "zarr":
         with scratch_run() as run:
             yield run
     else:
         yield None
+
+
+def _folder(store: Run | None) -> Path | None:
+    """Return where the run's folder lies or will lie; None for a URL."""
+    if store is None:
+        return Path(scratch_folder())
+    return None if store.path is None else store.path.parent
 
 
 def _disk_found(store: Run | None) -> int:
@@ -268,12 +354,7 @@ def _record(job: Job, look: Look) -> None:
     """Write all that a resume needs, before any work is done."""
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
-    n = plan.n_points
-    run.create_calibration(n, plan.block_rows)
-    if plan.keeps_p and settings.tail_mass == 0.0:
-        run.create_array("P", (n, n), plan.pair_chunks, plan.dtype)
-    for name in settings.save:
-        run.create_array(name, (n, n), plan.pair_chunks, plan.dtype)
+    create_arrays(run, plan, settings)
     if not isinstance(settings.init, str):
         run.create_array("start", settings.init.shape, settings.init.shape)
         run.write("start", slice(None), settings.init)
@@ -295,6 +376,7 @@ def _make_job(
     run: Run | None,
     *,
     keeps: bool,
+    shares_run: bool,
     watcher: Watcher,
 ) -> Job:
     levels = make_levels(settings, plan.n_points)
@@ -306,6 +388,7 @@ def _make_job(
         make_schedule(settings, plan.n_points),
         run,
         keeps=keeps,
+        shares_run=shares_run,
         watcher=watcher,
         stages_before=0 if levels is None else levels.n_stages,
     )
@@ -313,20 +396,17 @@ def _make_job(
 
 def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Outcome:
     """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
-    try:
+    kept = job.run if job.keeps else None
+    compare_kernels(job.executor, kept)
+    with nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan):
         if values is None:
             start = _start(job, look)
         else:
             start = values["start" if "start" in values else "optimiser_y"]
         restored = None if values is None or "start" in values else values
         outcome = go_through_stages(job, start, restored, rivals=lambda: rival_maps(job, look))
-    except KeyboardInterrupt as interrupt:
-        if job.keeps:
-            assert job.run is not None  # noqa: S101 - only a run is kept
-            interrupt.add_note(f"the run is kept; go on with: dasksne resume {job.run.url}")
-        raise
-    if job.keeps:
-        _finish(job, outcome)
+        if kept is not None:
+            _finish(job, outcome)
     return outcome
 
 
@@ -373,7 +453,7 @@ def _found_before(run: Run) -> Outcome:
     """Return what a finished run found."""
     state = run.state
     return Outcome(
-        embedding=run.read("embedding"),
+        embedding=run.read_whole("embedding"),
         cost=state["kl_divergence"],
         constant_cost=state["constant_cost"],
         n_iter=state["n_iter"],

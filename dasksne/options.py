@@ -1,5 +1,6 @@
 """The constructor's options as options of the command, each declared once."""
 
+import functools
 import inspect
 import json
 import re
@@ -119,31 +120,37 @@ _ASSIGNMENT = re.compile(rf"\b(?P<name>{'|'.join(OPTIONS)})=(?P<flag>True\b)?")
 
 
 TLS_OPTIONS = {
-    "--tls-ca-file": ("ca-file", "Of the authority that signed the cluster's certificates."),
-    "--tls-cert": ("client.cert", "The certificate to show to the cluster."),
-    "--tls-key": ("client.key", "The key of that certificate."),
+    "tls_ca_file": ("ca-file", "Of the authority that signed the cluster's certificates."),
+    "tls_cert": ("client.cert", "The certificate to show to the cluster."),
+    "tls_key": ("client.key", "The key of that certificate."),
 }
 """Each by the place in Dask's configuration that it stands for, below distributed.comm.tls."""
 
 
-def _configure(context: click.Context, option: click.Parameter, path: str | None) -> None:
-    """Set Dask's configuration while the command runs; with TLS nothing goes unencrypted."""
-    if path is not None:
-        key, _ = TLS_OPTIONS[option.opts[0]]
-        settings = {f"tls.{key}": path, "require-encryption": True}
-        comm = {f"distributed.comm.{name}": value for name, value in settings.items()}
-        context.with_resource(dask.config.set(comm))
+def _configured(command: F) -> F:
+    """Set Dask's configuration while a command runs; with TLS nothing goes unencrypted."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> Any:
+        comm: dict[str, Any] = {}
+        for name, (key, _) in TLS_OPTIONS.items():
+            path = options.pop(name)
+            if path is not None:
+                comm |= {f"tls.{key}": path, "require-encryption": True}
+        with dask.config.set({f"distributed.comm.{key}": value for key, value in comm.items()}):
+            return command(**options)
+
+    return run  # type: ignore[return-value]
 
 
 def cluster_options(command: F) -> F:
     """Add the options that choose where work runs, and how it is reached."""
+    command = _configured(command)
     for name, (_, help_text) in reversed(TLS_OPTIONS.items()):
         command = click.option(
-            name,
+            f"--{name.replace('_', '-')}",
             type=click.Path(exists=True, dir_okay=False),
             help=help_text,
-            callback=_configure,
-            expose_value=False,
         )(command)
     command = click.option(
         "--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, such as tcp://host:8786."

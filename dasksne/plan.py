@@ -89,6 +89,16 @@ class Plan:
         return _stored_rows(self.block_rows)
 
     @property
+    def block_bytes(self) -> int:
+        """Of a task that calibrates a row block: its distances and what is written of them."""
+        return 2 * self.block_rows * self.n_points * (8 + (self.itemsize if self.keeps_p else 0))
+
+    @property
+    def itemsize(self) -> int:
+        """Of an entry of P, in bytes."""
+        return 8 if self.dtype == "float64" else 4
+
+    @property
     def pairs_per_step(self) -> int:
         """Pairs that the attraction and each of the two passes of the repulsion go over."""
         return 3 * self.n_points**2

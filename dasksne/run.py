@@ -194,7 +194,7 @@ class Run:
             chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
             dtype=dtype,
             compressors=[codec],
-            fill_value=np.nan if dtype.kind == "f" else 0,
+            fill_value=_fill_value(dtype),
             overwrite=True,
             config={"write_empty_chunks": True},
         )
@@ -217,6 +217,25 @@ class Run:
         """Read rows of an array."""
         return np.asarray(self.array(name)[rows])
 
+    def read_whole(self, name: str, rows: slice = slice(None)) -> "npt.NDArray[Any]":
+        """Read rows of an array, from the first of a chunk; all of its chunks must be sound.
+
+        Raises
+        ------
+        StoreError
+            A chunk is missing, or is not what was written.
+        """
+        where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
+        try:
+            array = self.array(name)
+            values = np.asarray(array[rows])
+        except Exception as error:
+            raise StoreError(f"{name} of {self.url}{where}: {error}") from error
+        firsts = values[tuple(slice(None, None, size) for size in array.chunks)]
+        if np.any(_is_fill(firsts)):
+            raise StoreError(f"{name} of {self.url}{where}: a chunk is missing")
+        return values
+
     def write_sparse(
         self, name: str, first_row: int, data: FloatArray, indices: IntArray, indptr: IntArray
     ) -> None:
@@ -229,9 +248,7 @@ class Run:
 
     def read_sparse(self, name: str, first_row: int) -> tuple[FloatArray, IntArray, IntArray]:
         """Return data, indices and indptr of a row block."""
-        data, indices, indptr = (
-            np.asarray(self.array(f"{name}/{first_row}/{part}")[:]) for part in SPARSE
-        )
+        data, indices, indptr = (self.read_whole(f"{name}/{first_row}/{part}") for part in SPARSE)
         return data, indices, indptr
 
     def create_calibration(self, n_points: int, block_rows: int) -> None:
@@ -249,14 +266,50 @@ class Run:
         """Return what was found for all rows; NaN where a row block is not finished."""
         return rescaled(Calibration(*(self.read(name) for name in CALIBRATION)), exponent)
 
-    def finished_blocks(self, blocks: Sequence[slice], exponent: int) -> dict[int, Calibration]:
-        """Return what was found for each finished row block, by its first row."""
-        found = self.calibration(exponent)
-        return {
-            rows.start: Calibration(*(values[rows] for values in found))
-            for rows in blocks
-            if not np.any(np.isnan(found[-1][rows]))
-        }
+    def finished_blocks(
+        self, blocks: Sequence[slice], exponent: int
+    ) -> tuple[dict[int, Calibration], list[str]]:
+        """Return what was found for each finished row block, by its first row, and the damage."""
+        damage: dict[int, str] = {}
+        n_points = blocks[-1].stop
+        columns = [self._readable(name, blocks, n_points, damage) for name in CALIBRATION]
+        found = rescaled(Calibration(*columns), exponent)
+        finished: dict[int, Calibration] = {}
+        for rows in blocks:
+            part = Calibration(*(values[rows] for values in found))
+            if rows.start in damage or np.any(np.isnan(part[-1])):
+                continue
+            if np.any(np.isnan(part)):
+                damage[rows.start] = f"rows {rows.start} to {rows.stop}: a chunk is missing"
+            else:
+                finished[rows.start] = part
+        return finished, list(damage.values())
+
+    def _readable(
+        self, name: str, blocks: Sequence[slice], n_points: int, damage: dict[int, str]
+    ) -> FloatArray:
+        """Return what can be read of an array, NaN elsewhere; add what is wrong there to damage."""
+        try:
+            return self.read(name)
+        except Exception:  # noqa: BLE001 - damage has no class of its own
+            values = np.full(n_points, np.nan)
+        for rows in blocks:
+            try:
+                values[rows] = self.read(name, rows)
+            except Exception as error:  # noqa: BLE001
+                damage[rows.start] = f"{name}, rows {rows.start} to {rows.stop}: {error}"
+        return values
+
+
+def _fill_value(dtype: np.dtype[Any]) -> float:
+    """Return what a missing chunk reads as: nothing that an array of this package begins with."""
+    return np.nan if dtype.kind == "f" else -1 if dtype.kind == "i" else 0
+
+
+def _is_fill(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    fill = _fill_value(values.dtype)
+    found: npt.NDArray[np.bool_] = np.isnan(values) if np.isnan(fill) else values == fill
+    return found
 
 
 def rescaled(found: Calibration, exponent: int) -> Calibration:

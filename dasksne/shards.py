@@ -107,7 +107,7 @@ class StoredShard:
             if self.sparse:
                 yield SparseBlock(rows, *self.run.read_sparse("S", rows.start))
             else:
-                joint = self.run.read("S", rows)
+                joint = self.run.read_whole("S", rows)
                 yield DenseBlock(rows, slice(0, joint.shape[1]), joint)
 
     def row_blocks(self) -> Iterator[slice]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
 from dasksne.errors import InvalidInputError
+from dasksne.integrity import sound_blocks
 from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
@@ -25,34 +26,40 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
     exponent = job.source.exponent
     width = width_of(job.settings, perplexity, exponent)
     blocks = job.plan.blocks
-    finished = job.run.finished_blocks(blocks, exponent) if keep and job.run is not None else {}
+    finished = {}
+    if keep and job.run is not None:
+        finished = sound_blocks(job.executor, job.run, job.plan, job.settings, exponent)
     todo = [rows for rows in blocks if rows.start not in finished]
     outputs = Outputs(
-        job.run if keep else None,
+        job.run if keep and job.shares_run else None,
         probabilities=job.plan.keeps_p,
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,
     )
-    handles = start_calibration(job.executor, job.source, width, todo, outputs)
     stage, n_stages = job.stages_before + k, job.n_stages
+    with job.executor.stage("affinities"):
+        handles = start_calibration(job.executor, job.source, width, todo, outputs)
     for rows, handle in zip(todo, handles, strict=True):
         job.watcher.blocks_done(stage, n_stages, len(finished), len(blocks))
-        finished[rows.start] = job.executor.result(handle)
+        finished[rows.start] = found = job.executor.result(handle)
+        if keep and job.run is not None and not job.shares_run:
+            job.run.finish_block(rows, found, exponent)
     job.watcher.blocks_done(stage, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
-    found = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if not np.all(np.isfinite(found.log_normaliser)):
+    whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if not np.all(np.isfinite(whole.log_normaliser)):
         raise InvalidInputError(
             f"sigma={job.settings.sigma} is so small beside the distances between the points that "
             "their exponents overflow"
         )
-    return found
+    return whole
 
 
 def make_objective(job: Job, calibration: Calibration) -> SNEObjective:
     """Make S, and return the objective that it stands for."""
     plan = job.plan
-    shards = start_shards(job.executor, job.source, calibration, plan, job.run)
+    with job.executor.stage("joint probabilities"):
+        shards = start_shards(job.executor, job.source, calibration, plan, job.run)
     for shard in shards:
         job.executor.wait(shard)
     return SNEObjective(

@@ -126,17 +126,20 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     return _look((executor.result(part) for part in parts), rows.shape)
 
 
-def store_rows(x: Data, run: Run, metric: str) -> StoredRows:
-    """Copy X to the run chunk by chunk; each block of a Dask array is computed once."""
+def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> StoredRows:
+    """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
+
+    Where workers do not reach the run, this process writes what they compute.
+    """
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
     width = TILE_COLUMNS if metric == "precomputed" else x.shape[1]
     run.create_array("X", x.shape, (height, width), x.dtype)
-    if isinstance(x, da.Array):
+    if isinstance(x, da.Array) and by_workers:
         da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
-            run.write("X", rows, x[rows])
+            run.write("X", rows, np.asarray(x[rows]))
     return stored_rows(run)
 
 

@@ -26,3 +26,13 @@ def nothing_computes():
 
     with dask.config.set(scheduler=refuse):
         yield
+
+
+@pytest.fixture(autouse=True)
+def scheduler_is_put_back():
+    """Name the test that leaves another scheduler in Dask's configuration, not those after it."""
+    before = dask.config.get("scheduler", None)
+    yield
+    after = dask.config.get("scheduler", None)
+    dask.config.set(scheduler=before)
+    assert after == before

@@ -312,19 +312,27 @@ def _interrupt(monkeypatch, owner, name, *, after):
     monkeypatch.setattr(owner, name, method)
 
 
-def test_ctrl_c_ends_the_process_with_130():
-    code = "from dasksne.cli import main; main()"
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_the_process_with_its_code(sent, code, word):
+    # The job of a script that runs in the background ignores Ctrl-C, and so would its children.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = f"{heeds}; from dasksne.cli import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "embed", "digits", "-o", "d.zarr"],
+        [sys.executable, "-c", command, "embed", "digits", "-o", "d.zarr"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert "affinities" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         said = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in said
-    assert said.splitlines()[-1].endswith(f"dasksne resume {Path('d.zarr').absolute()}")
+    last = said.splitlines()[-1]
+    assert last.startswith(f"{word}: the run is kept; ")
+    assert last.endswith(f"dasksne resume {Path('d.zarr').absolute()}")
 
 
 # ---- errors

@@ -98,6 +98,14 @@ def test_a_broadcast_value_arrives_whole(size):
         assert executor.result(handle) is Calibration
 
 
+def test_a_broadcast_value_is_on_every_worker(client, monkeypatch):
+    """Else tasks that need nothing else would all go to the one that has it."""
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
+    with current_executor() as executor:
+        shared = executor.broadcast(np.zeros(1000))
+        assert len(client.who_has([shared])[shared.key]) == 2
+
+
 def test_tasks_have_one_blas_thread():
     """Workers of a batch system are not started with one, as those of a LocalCluster are."""
     with threadpool_limits(limits=2, user_api="blas"):
@@ -113,8 +121,12 @@ def test_workers_that_do_not_see_the_store_are_counted(data, monkeypatch, tmp_pa
         assert executor.blind_workers(str(tmp_path)) == []
         assert len(executor.blind_workers(str(tmp_path / "nowhere"))) == 2
     monkeypatch.setattr(ClientExecutor, "blind_workers", lambda *_: ["tcp://far:1"])
-    with pytest.raises(StoreError, match=r"1 workers do not see .*, the first of them tcp://far:1"):
-        sne(store=tmp_path / "run.zarr").fit(data)
+    for options in ({"p_storage": "zarr"}, {"save": ("Q",)}):
+        said = (
+            r"1 workers do not see .*, the first of them tcp://far:1, and (p_storage='zarr'|save)"
+        )
+        with pytest.raises(StoreError, match=said):
+            sne(store=tmp_path / "run.zarr", **options).fit(data)
     assert list(tmp_path.iterdir()) == []
 
 

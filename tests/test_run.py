@@ -203,12 +203,12 @@ def test_a_block_is_finished_when_its_last_array_is_there(run, rng):
     distances = rng.random((30, 30))
     blocks = [slice(0, 16), slice(16, 30)]
     run.create_calibration(30, 16)
-    assert run.finished_blocks(blocks, 0) == {}
+    assert run.finished_blocks(blocks, 0) == ({}, [])
     found = calibrate(distances[16:], 16, 5.0)
     for name in CALIBRATION[:-1]:  # all but the last that is written
         run.write(name, blocks[0], np.ones(16))
     run.finish_block(blocks[1], found, 0)
-    (kept,) = run.finished_blocks(blocks, 0).items()
+    (kept,) = run.finished_blocks(blocks, 0)[0].items()
     assert kept[0] == 16
     for values, expected in zip(kept[1], found, strict=True):
         np.testing.assert_array_equal(values, expected)
@@ -221,7 +221,7 @@ def test_precision_is_kept_in_units_of_the_data(run, rng, exponent):
     found = calibrate(rng.random((20, 20)), 0, 5.0)
     run.finish_block(slice(0, 20), found, exponent)
     np.testing.assert_array_equal(run.read("precision"), np.ldexp(found.precision, -2 * exponent))
-    kept = run.finished_blocks([slice(0, 20)], exponent)[0]
+    kept = run.finished_blocks([slice(0, 20)], exponent)[0][0]
     for field, expected in zip(kept, found, strict=True):
         np.testing.assert_array_equal(field, expected)
 

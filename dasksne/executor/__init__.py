@@ -3,5 +3,9 @@
 from dasksne.executor.base import Executor, Handle
 from dasksne.executor.choose import current_executor
 from dasksne.executor.client import connected
+from dasksne.executor.defaults import add_defaults
+from dasksne.executor.reconnect import reconnected
 
-__all__ = ["Executor", "Handle", "connected", "current_executor"]
+__all__ = ["Executor", "Handle", "connected", "current_executor", "reconnected"]
+
+add_defaults()

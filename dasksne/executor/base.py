@@ -1,6 +1,7 @@
 """What an executor does, whichever it is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -13,6 +14,8 @@ class Executor(Protocol):
 
     n_threads: int
     """How many tasks run at once, over all processes."""
+    n_processes: int
+    """How many workers there are, or one."""
     shares_memory: bool
     """Whether tasks see this process's memory."""
 
@@ -33,8 +36,24 @@ class Executor(Protocol):
         """Return the addresses of the workers that do not see a path of this machine."""
         ...
 
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """Return what a function gives on each worker that is not this process, by address."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:
+        """Name what is started meanwhile, for those who look at a dashboard."""
+        ...
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Tell those who look at a dashboard how far the work is; not every time it is called."""
+        ...
+
     def broadcast(self, value: Any) -> Handle:
         """Put a value, the same for all tasks, where tasks read it."""
+        ...
+
+    def hold(self, value: Any) -> None:
+        """Keep a large value on the workers: `map` has them use it wherever it is shared."""
         ...
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:

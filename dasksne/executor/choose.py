@@ -7,6 +7,7 @@ from distributed import get_client
 from dasksne.errors import InvalidInputError
 from dasksne.executor.base import Executor
 from dasksne.executor.client import ClientExecutor
+from dasksne.executor.preflight import require_same_versions
 from dasksne.executor.threads import ThreadExecutor
 
 SYNCHRONOUS = ("sync", "synchronous", "single-threaded")
@@ -29,6 +30,7 @@ def current_executor() -> Executor:
                     "the current Dask client is asynchronous, and SNE waits for its results; "
                     "make it with Client(..., asynchronous=False)"
                 )
+            require_same_versions(client)
             return ClientExecutor(client)
     elif scheduler not in THREADED:
         raise InvalidInputError(

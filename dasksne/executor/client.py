@@ -1,38 +1,62 @@
 """Work on the workers of a Dask cluster."""
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+import dask
 from dask.sizeof import sizeof
-from distributed import Client, Future, wait
+from dask.utils import format_bytes, parse_timedelta
+from distributed import Client, Future, KilledWorker, span
+from distributed.comm import CommClosedError
 
-from dasksne.errors import InvalidInputError
+from dasksne.errors import ClusterError, InvalidInputError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
 INLINE_BYTES = 1_000_000
-"""A value of at most so many bytes travels inside each task; a larger one is scattered once."""
+"""A value of at most so many bytes travels inside each task; a larger one is sent once."""
 WORKER_SECONDS = 60
 """To wait for the first worker: a batch system starts it after the scheduler."""
+POLL_SECONDS = 2
+"""Between looks at whether a worker is left, while a result is waited for."""
+EVENT_SECONDS = 1.0
+GATHER_SECONDS = 60
+"""For a finished result to come here before anybody looks whether its worker is still there."""
 
 
 class ClientExecutor:
-    """Runs tasks through a Dask client; results stay on workers until they are asked for."""
+    """Runs tasks through a Dask client; results stay on workers until they are asked for.
+
+    Whatever tasks need is a task's result or travels inside a task: all of it can be made again,
+    so the scheduler makes good the loss of any worker, and only what was lost is computed again.
+    """
 
     shares_memory = False
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._blas = one_blas_thread()
+        self._alone_since: float | None = None
+        self._logged = -EVENT_SECONDS
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        self._address = str(client.scheduler.address)
+        self._held: dict[int, tuple[Any, Future]] = {}
+        self.n_processes = max(1, len(workers))
         self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
         limits = [worker["memory_limit"] for worker in workers.values()]
-        # A worker without a limit says 0 or None: nothing is known that could be refused.
-        self._memory = sum(limits) if all(limits) else sys.maxsize
+        # A worker without a limit says 0 or None, one that is still to come says nothing: nothing
+        # is known that could be refused.
+        self._memory = sum(limits) if limits and all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()
@@ -52,32 +76,143 @@ class ClientExecutor:
 
     def blind_workers(self, path: str) -> list[str]:
         """Return the addresses of the workers that do not see a path of this machine."""
-        seen = self._client.run(os.path.exists, path)
+        seen = self._on_those_alive(os.path.exists, path)
         return sorted(address for address, found in seen.items() if not found)
 
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """Return what a function gives on each worker, beside the worker's own business."""
+        return self._on_those_alive(_in_a_thread, function)
+
+    def _on_those_alive(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Run a function on each worker; one that dies meanwhile has nothing to say."""
+        with self._named_losses():
+            found = self._client.run(function, *arguments, on_error="return")
+        for said in found.values():
+            if isinstance(said, Exception) and not isinstance(said, OSError):
+                raise said
+        return {at: said for at, said in found.items() if not isinstance(said, Exception)}
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:
+        """Put the tasks that are started meanwhile into a span of Dask's dashboard."""
+        return span("dasksne", name)  # type: ignore[no-any-return]
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Log an event under "dasksne", one in EVENT_SECONDS at most: each is a round trip."""
+        now = time.monotonic()
+        if now - self._logged >= EVENT_SECONDS:
+            self._logged = now
+            with self._named_losses():
+                self._client.log_event("dasksne", dict(event))
+
     def broadcast(self, value: Any) -> Handle:
-        """Scatter a large array to all workers; leave a small one to travel with the tasks."""
-        if sizeof(value) <= INLINE_BYTES:
-            return value
-        # In a list: a tuple of arrays is one value, not several.
-        (handle,) = self._client.scatter([value], broadcast=True, hash=False)
-        return handle
+        """Send a large array to all workers, once; leave a small one to travel with the tasks.
+
+        It is a task's result, not scattered data, which would be gone with its last worker.
+        """
+        return value if sizeof(value) <= INLINE_BYTES else self._send(value)
+
+    def hold(self, value: Any) -> None:
+        """Send a value to all workers; it is known by its identity."""
+        self._held[id(value)] = value, self._send(value)
+
+    def _send(self, value: Any) -> Future:
+        with (
+            self._named_losses(),
+            dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}),
+        ):
+            sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
+        self.wait(sent)
+        # Tasks go where their data is: were it on one worker, so would most of them be. A copy
+        # that a dying worker does not take or give costs time only.
+        with suppress(Exception):
+            self._client.replicate([sent])
+        return sent
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
-        return [
-            self._client.submit(_limited, function, item, *shared, pure=False) for item in items
-        ]
+        name = getattr(function, "__name__", "task").lstrip("_")
+        shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
+        with self._named_losses():
+            return [
+                self._client.submit(
+                    _limited, function, item, *shared, key=_key(name, _rows_of(item))
+                )
+                for item in items
+            ]
 
     def result(self, handle: Handle) -> Any:
-        """Bring a result to this process."""
-        return handle.result() if isinstance(handle, Future) else handle
+        """Bring a result to this process.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone, or no worker came back in time.
+        ResourceError
+            The task was lost with its worker again and again.
+        """
+        if not isinstance(handle, Future):
+            return handle
+        self.wait(handle)
+        patience = GATHER_SECONDS
+        while True:
+            with self._named_losses():
+                try:
+                    return handle.result(timeout=patience)
+                except TimeoutError:
+                    # A task's own, unless its result is still on the way.
+                    if handle.status == "error":
+                        raise
+            self._require_workers()
+            patience *= 2
 
     def wait(self, handle: Handle) -> None:
-        """Wait for a result, which stays on its worker."""
-        wait(handle)
+        """Wait for a result, which stays on its worker; raises as `result` does."""
+        if not handle.done():
+            # Dask's own wait asks the current client. `as_current` would make this one that, and
+            # puts back a scheduler that is gone where the client was closed meanwhile.
+            done = threading.Event()
+            with self._named_losses():
+                handle.add_done_callback(lambda _: done.set())
+            while not (done.wait(POLL_SECONDS) or handle.done()):
+                self._require_workers()
         if handle.status != "finished":
-            handle.result()  # raises what the task raised
+            with self._named_losses():
+                handle.result()  # raises what the task raised
+
+    def _require_workers(self) -> None:
+        """Be patient for a while where no worker is left."""
+        limit = dask.config.get("dasksne.workers-timeout")
+        with self._named_losses():
+            workers = self._client.nthreads()
+        if workers:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+            warnings.warn(f"no worker is left; waiting up to {limit} for new ones", stacklevel=5)
+        elif time.monotonic() - self._alone_since > parse_timedelta(limit):
+            raise ClusterError(
+                f"no worker came back within {limit}, which is dasksne.workers-timeout of Dask's "
+                "configuration"
+            )
+
+    @contextmanager
+    def _named_losses(self) -> Iterator[None]:
+        """Say in plain words what a cluster has lost."""
+        try:
+            yield
+        except KilledWorker as error:
+            worker = error.last_worker
+            raise ResourceError(
+                f"{_described(error.task)} was lost with its worker {error.allowed_failures + 1} "
+                f"times, the last time with {worker.address}, which had "
+                f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
+            ) from error
+        except (CancelledError, OSError, RuntimeError) as error:
+            # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one.
+            gone = isinstance(error, (CancelledError, CommClosedError))
+            if gone or self._client.status != "running":
+                raise SchedulerLostError(self._client, self._address) from error
+            raise  # the task's own
 
 
 @contextmanager
@@ -116,6 +251,39 @@ def _connect(address: str | None, scheduler_file: str | None) -> Client:
         ) from error
 
 
+class _Constant:
+    """A function that returns a value: Dask looks into a task's arguments, not into this."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self) -> Any:
+        return self._value
+
+
+async def _in_a_thread(function: Callable[[], Any]) -> Any:
+    return await asyncio.to_thread(function)
+
+
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
     with one_blas_thread():
         return function(*arguments)
+
+
+def _key(name: str, rows: str) -> str:
+    """Return a new task's key: Dask's dashboard groups by the name, errors quote all but the id."""
+    return f"{name}-{rows}-{uuid.uuid4().hex}"
+
+
+def _described(key: str) -> str:
+    """Return what a task does, from its key."""
+    name, rows, _ = key.split("-")
+    return f"{name} of {rows}" if rows else name
+
+
+def _rows_of(item: Any) -> str:
+    """Return which rows an item stands for, if it says so."""
+    if isinstance(item, Future):
+        return str(item.key).split("-")[1]
+    rows = item if isinstance(item, slice) else getattr(item, "rows", None)
+    return f"rows {rows.start} to {rows.stop}" if isinstance(rows, slice) else ""

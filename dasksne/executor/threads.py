@@ -1,8 +1,9 @@
 """Work on the threads of this process, or on its main thread alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from dasksne.executor.memory import available_memory
 class ThreadExecutor:
     """Runs tasks on a pool of threads; with synchronous=True, each as soon as it is started."""
 
+    n_processes = 1
     shares_memory = True
 
     def __init__(self, n_threads: int, *, synchronous: bool = False) -> None:
@@ -47,9 +49,23 @@ class ThreadExecutor:
         """Return nothing: threads see what the process sees."""
         return []
 
+    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: all work is done in this process."""
+        return {}
+
+    def stage(self, name: str) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Do nothing: threads have no dashboard."""
+        return nullcontext()
+
+    def log_event(self, event: Mapping[str, Any]) -> None:
+        """Do nothing: threads have no dashboard."""
+
     def broadcast(self, value: Any) -> Handle:
         """Return the value itself."""
         return value
+
+    def hold(self, value: Any) -> None:
+        """Do nothing: threads see what this process holds."""
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item."""

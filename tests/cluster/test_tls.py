@@ -114,6 +114,7 @@ def test_a_wrong_certificate_is_refused(folder, address, tmp_path):
 def test_a_file_that_is_not_there_is_named(folder, address, tmp_path):
     options = options_of(folder / "ours", key="none.pem")
     assert "none.pem' does not exist" in embed(tmp_path, "--scheduler", address, *options, code=2)
+    assert dask.config.get("distributed.comm.tls.ca-file") is None
 
 
 @pytest.mark.cluster

@@ -1,0 +1,102 @@
+"""What a run kept, looked at before it is used again: damage is found, named and made good.
+
+Chunks carry checksums, so a flipped bit or a cut file raises; a missing chunk reads as its fill
+value, which no finished block begins with. Row blocks are computed again, X cannot be.
+"""
+
+import warnings
+
+from dasksne.errors import ClusterError, StoreError
+from dasksne.executor import Executor
+from dasksne.kernels.calibration import Calibration
+from dasksne.plan import Plan
+from dasksne.run import CALIBRATION, Run
+from dasksne.settings import Settings
+from dasksne.staging import look_at_array, look_at_stored, stored_rows
+
+
+def create_arrays(run: Run, plan: Plan, settings: Settings) -> None:
+    """Add the arrays that row blocks are written to, where they are not there as they should be."""
+    n = plan.n_points
+    if not all(_is_intact(run, name, (n,), (min(plan.block_rows, n),)) for name in CALIBRATION):
+        run.create_calibration(n, plan.block_rows)
+    for name in (*_dense(plan, settings), *(name for name in settings.save if name == "Q")):
+        dtype = plan.dtype
+        if not _is_intact(run, name, (n, n), plan.pair_chunks, dtype):
+            run.create_array(name, (n, n), plan.pair_chunks, dtype)
+
+
+def _dense(plan: Plan, settings: Settings) -> tuple[str, ...]:
+    """Return the names of the (N, N) arrays that calibration writes."""
+    p = ("P",) if plan.keeps_p and settings.tail_mass == 0.0 else ()
+    return (*p, *(name for name in settings.save if name == "distances"))
+
+
+def _is_intact(
+    run: Run, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str = "float64"
+) -> bool:
+    try:
+        array = run.array(name)
+    except Exception:  # noqa: BLE001 - damage has no class of its own
+        return False
+    chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
+    return array.shape == shape and array.chunks == chunks and array.dtype == dtype
+
+
+def sound_blocks(
+    executor: Executor, run: Run, plan: Plan, settings: Settings, exponent: int
+) -> dict[int, Calibration]:
+    """Return what was found for each finished row block, by its first row, less the damaged ones.
+
+    All that a finished block wrote is read once, beside each other as tasks.
+    """
+    finished, complaints = run.finished_blocks(plan.blocks, exponent)
+    blocks = [rows for rows in plan.blocks if rows.start in finished]
+    sparse = plan.keeps_p and settings.tail_mass > 0.0
+    names = _dense(plan, settings)
+    written = blocks if names or sparse else []
+    handles = executor.map(_complaint, written, run, names, sparse)
+    for rows, handle in zip(written, handles, strict=True):
+        complaint = executor.result(handle)
+        if complaint is not None:
+            complaints.append(complaint)
+            del finished[rows.start]
+    if complaints:
+        warnings.warn(
+            f"{len(complaints)} of {plan.n_blocks} row blocks of {run.url} are damaged and will be "
+            f"computed again: {complaints[0]}",
+            stacklevel=6,
+        )
+    return finished
+
+
+def _complaint(rows: slice, run: Run, names: tuple[str, ...], sparse: bool) -> str | None:
+    """Say what is wrong with what a finished row block wrote; None where all is well."""
+    try:
+        for name in names:
+            run.read_whole(name, rows)
+        if sparse:
+            run.read_sparse("P", rows.start)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def require_same_data(
+    executor: Executor, run: Run, metric: str, fingerprint: str, *, by_workers: bool
+) -> None:
+    """Raise StoreError unless a run's X is what it was at the start."""
+    damage = f"X in {run.url} is not what it was when the run began"
+    anew = "start anew from the data with overwrite=True"
+    try:
+        look = (
+            look_at_stored(executor, stored_rows(run), metric)
+            if by_workers
+            else look_at_array(run.read("X"), metric)
+        )
+    except ClusterError:
+        raise
+    except Exception as error:
+        raise StoreError(f"{damage} ({error}); {anew}") from error
+    if look.fingerprint != fingerprint:
+        raise StoreError(f"{damage} (its SHA-256 differs); {anew}")

@@ -1,0 +1,309 @@
+"""Workers, drivers and schedulers that die, hang or come late: the same bits, or a way to go on."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import dask
+import numpy as np
+import pytest
+from processes import cluster_of, kill
+
+import dasksne
+from dasksne import affinities
+from dasksne.errors import ClusterError, ResourceError
+from dasksne.run import Run
+
+N = 300
+SOME, ALL = 3, 20
+"""Random deaths in the ordinary suite, and behind the marker."""
+SEEDS = [
+    *range(SOME),
+    *(pytest.param(seed, marks=pytest.mark.cluster) for seed in range(SOME, ALL)),
+]
+OPTIONS = {"perplexity": 8.0, "annealing": [25.0], "max_iter": 25, "tol": 0.0, "random_state": 3}
+LAYOUT = {"block_rows": 32, "shards": 4}
+REFERENCE = {}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with cluster_of(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    cluster.replenish()
+    with cluster.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(N, 5))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "run.zarr"
+
+
+def sne(**options):
+    return dasksne.SNE(**{**OPTIONS, **LAYOUT, **options})
+
+
+def expected(data):
+    """The map that no failure disturbs; the same for every place that P is kept in."""
+    if "map" not in REFERENCE:
+        with dask.config.set(scheduler="threads"):
+            REFERENCE["map"] = sne().fit(data)
+    return REFERENCE["map"]
+
+
+def assert_same(found, reference):
+    np.testing.assert_array_equal(found.embedding_, reference.embedding_)
+    assert found.kl_divergence_ == reference.kl_divergence_
+
+
+def at(stage, iteration, action):
+    """A callback that acts once."""
+
+    def callback(event):
+        if (event.stage, event.iteration) == (stage, iteration):
+            action()
+
+    return callback
+
+
+# Workers
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed):
+    """Large values too, which tasks take from each other."""
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 2_000)
+    reference = expected(data)
+    chance = random.Random(seed)
+    p_storage = ("memory", "zarr", "recompute")[seed % 3]
+    timer = threading.Timer(chance.uniform(0.2, 2.5), cluster.kill_worker, [chance.randrange(2)])
+    timer.start()
+    found = sne(p_storage=p_storage).fit(data)
+    timer.join()
+    assert client.status == "running"
+    assert_same(found, reference)
+
+
+@pytest.mark.filterwarnings("ignore:no worker is left")
+def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch):
+    """Values sent out, shards and results: nothing of it is left on the workers that follow."""
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 2_000)
+    broadcast = dasksne.executor.client.ClientExecutor.broadcast
+    sent = []
+
+    def broadcast_and_kill(self, value):
+        handle = broadcast(self, value)
+        sent.append(handle)
+        if len(sent) == 20:
+            assert len(client.who_has([handle])[handle.key]) == 2
+            for worker in cluster.workers:
+                kill(worker)
+            cluster.replenish()
+        return handle
+
+    monkeypatch.setattr(dasksne.executor.client.ClientExecutor, "broadcast", broadcast_and_kill)
+    assert_same(sne().fit(data), expected(data))
+    assert len(sent) > 20
+
+
+def test_a_worker_that_comes_and_one_that_retires(cluster, client, data):
+    def join():
+        cluster.start_worker()
+        client.wait_for_workers(3, timeout=60)
+
+    def retire():
+        client.retire_workers([min(client.nthreads())])
+
+    callbacks = [at(0, 3, join), at(1, 3, retire)]
+    assert_same(sne(callbacks=callbacks).fit(data), expected(data))
+    assert len(client.nthreads()) == 2
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("seconds", [3.0, 30.0])
+def test_a_worker_that_hangs_for_a_while(cluster, data, seconds):
+    def hang():
+        pid = cluster.workers[0].pid
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(seconds, os.kill, [pid, signal.SIGCONT]).start()
+
+    begun = time.monotonic()
+    assert_same(sne(callbacks=at(1, 5, hang)).fit(data), expected(data))
+    assert time.monotonic() - begun > seconds
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("client")
+def test_all_workers_gone_for_a_while(cluster, data):
+    def change_the_guard():
+        for worker in cluster.workers:
+            kill(worker)
+        threading.Timer(5.0, cluster.replenish).start()
+
+    with pytest.warns(UserWarning, match="no worker is left; waiting up to 5 minutes for new ones"):
+        found = sne(callbacks=at(1, 5, change_the_guard)).fit(data)
+    assert_same(found, expected(data))
+
+
+@pytest.mark.usefixtures("client")
+def test_all_workers_gone_for_good(cluster, data, store):
+    def kill_all():
+        for worker in cluster.workers:
+            kill(worker)
+
+    with (
+        dask.config.set({"dasksne.workers-timeout": "1s"}),
+        pytest.warns(UserWarning, match="waiting up to 1s"),
+        pytest.raises(ClusterError, match=r"within 1s, which is dasksne\.workers-timeout") as e,
+    ):
+        sne(store=store, callbacks=at(1, 5, kill_all)).fit(data)
+    assert e.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]
+    with dask.config.set(scheduler="threads"):
+        assert_same(dasksne.resume(store), expected(data))
+
+
+HUNGRY = """
+def _calibrate_block(*_):
+    import time
+    taken = []
+    while len(taken) < 100:
+        taken.append(bytearray(b"x" * 10_000_000))
+        time.sleep(0.02)
+    time.sleep(5)
+"""
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:no worker is left")  # until its nanny has started it again
+def test_a_task_that_kills_its_workers_is_named(tmp_path, data, store, monkeypatch):
+    """Its rows, its worker's memory, the bytes of a block and the option that makes it smaller."""
+
+    made = {"__name__": "__main__"}  # so that workers are sent its code
+    exec(HUNGRY, made)  # noqa: S102
+    monkeypatch.setattr(affinities, "_calibrate_block", made["_calibrate_block"])
+    with cluster_of(tmp_path, workers=0) as cluster:
+        cluster.start_worker("--nanny", "--memory-limit", "600MiB")
+        said = r"calibrate_block of rows 0 to 300 was lost .* 4 times.*600\.00 MiB"
+        with cluster.client() as client:
+            client.wait_for_workers(1, timeout=60)
+            with pytest.raises(ResourceError, match=said) as caught:
+                sne(store=store, block_rows=320, annealing=None).fit(data)
+    needs, how = caught.value.__notes__
+    assert needs.startswith("a block of 320 rows needs about 3.1 MB: give workers more memory")
+    assert "block_rows=" in needs
+    assert "dasksne resume" in how
+
+
+# The driver
+
+
+DRIVER = """
+    import dask, numpy, dasksne
+    X = numpy.load({X!r})
+    dasksne.SNE(**{options}, store={store!r}, checkpoint_seconds=0.05).fit(X)
+"""
+
+
+def start_driver(tmp_path, data, store, connect=""):
+    np.save(tmp_path / "X.npy", data)
+    code = connect + textwrap.dedent(DRIVER).format(
+        X=str(tmp_path / "X.npy"), options={**OPTIONS, **LAYOUT}, store=str(store)
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+
+def wait_until_started(store):
+    run = Run.locate(store)
+    while not (run.holds_a_run() and run.state["status"] == "started"):
+        time.sleep(0.02)
+
+
+def finished(store):
+    """When each finished row block was written."""
+    files = (store / "kept" / "c").iterdir() if (store / "kept" / "c").exists() else []
+    return {file.name: file.stat().st_mtime_ns for file in files if file.name.isdigit()}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_driver_killed_at_any_moment(tmp_path, data, store, seed):
+    driver = start_driver(tmp_path, data, store)
+    wait_until_started(store)
+    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    kill(driver)
+    before = finished(store)
+    with dask.config.set(scheduler="threads"):
+        found = dasksne.resume(store)
+    assert_same(found, expected(data))
+    after = finished(store)
+    assert len(after) == 10
+    assert {name: after[name] for name in before} == before  # none was computed again
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("client")
+def test_a_driver_killed_on_a_cluster(cluster, tmp_path, data, store):
+    """Another driver goes on, on the same workers."""
+    connect = f"from distributed import Client; c = Client(scheduler_file={str(cluster.file)!r})\n"
+    driver = start_driver(tmp_path, data, store, connect)
+    wait_until_started(store)
+    time.sleep(1.0)
+    kill(driver)
+    assert_same(dasksne.resume(store), expected(data))
+
+
+# The scheduler
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore:no worker is left")  # the new scheduler is there before them
+def test_a_scheduler_that_comes_back(tmp_path, data, store):
+    """Told so, the driver waits for it, and goes on from its checkpoint by itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with cluster_of(tmp_path, port=port) as cluster, cluster.client(timeout=3) as client:
+        client.wait_for_workers(2, timeout=60)
+
+        def restart():
+            for process in (cluster.scheduler, *cluster.workers):
+                kill(process)
+            threading.Timer(1.0, lambda: (cluster.start_scheduler(), cluster.replenish())).start()
+
+        model = sne(store=store, checkpoint_seconds=0.1, callbacks=at(1, 5, restart))
+        with (
+            dask.config.set({"dasksne.scheduler-timeout": "60s"}),
+            pytest.warns(UserWarning, match=f"127.0.0.1:{port} is lost; waiting up to 60s"),
+        ):
+            found = model.fit(data)
+    assert_same(found, expected(data))
+
+
+def test_the_scheduler_dies(tmp_path, data, store):
+    with cluster_of(tmp_path) as cluster, cluster.client(timeout=3) as client:
+        client.wait_for_workers(2, timeout=60)
+        model = sne(store=store, callbacks=at(1, 5, lambda: kill(cluster.scheduler)))
+        with pytest.raises(
+            ClusterError, match=r"connection to the Dask scheduler at tcp://.* is lost"
+        ) as caught:
+            model.fit(data)
+    assert caught.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]
+    with dask.config.set(scheduler="threads"):
+        assert_same(dasksne.resume(store), expected(data))

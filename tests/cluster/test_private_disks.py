@@ -1,0 +1,161 @@
+"""Workers that see nothing of the driver's disk, and workers with less memory than P."""
+
+import os
+import subprocess
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from processes import cluster_of, kill
+
+import dasksne
+from dasksne.errors import StoreError
+
+OPTIONS = {"perplexity": 8.0, "annealing": [20.0], "max_iter": 10, "random_state": 3}
+LAYOUT = {"block_rows": 32, "shards": 4}
+
+
+def may_unshare():
+    done = subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True)
+    return os.geteuid() == 0 and done.returncode == 0
+
+
+private = pytest.mark.skipif(not may_unshare(), reason="only root hides folders from a process")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What workers do not see."""
+    return tmp_path_factory.mktemp("driver")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, folder):
+    with cluster_of(tmp_path_factory.mktemp("cluster"), workers=0) as cluster:
+        for _ in range(2):
+            cluster.start_worker(hidden=folder)
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    with cluster.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(200, 5))
+
+
+def sne(**options):
+    return dasksne.SNE(**{**OPTIONS, **LAYOUT, **options})
+
+
+def on_threads(data, **options):
+    with dask.config.set(scheduler="threads"):
+        return sne(**options).fit(data)
+
+
+@private
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("options", [{}, {"p_storage": "recompute", "tail_mass": 0.01}], ids=str)
+@pytest.mark.parametrize("kind", [np.asarray, lambda x: da.from_array(x, chunks=(60, 5))])
+def test_a_run_that_only_the_driver_sees(folder, data, kind, options):
+    store = folder / "run.zarr"
+    found = sne(store=store, overwrite=True, **options).fit(kind(data))
+    expected = on_threads(data, **options)
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+    run = dasksne.open_run(store)
+    np.testing.assert_array_equal(run.embedding, expected.embedding_)
+    assert np.isfinite(run.precision).all()
+    assert not run.run.has("P")
+    assert not run.run.has("S")
+
+
+@private
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("kind", [np.asarray, lambda x: da.from_array(x, chunks=(60, 5))])
+def test_a_run_that_nobody_keeps(folder, data, kind):
+    with dask.config.set({"temporary-directory": str(folder)}):
+        found = sne().fit(kind(data))
+    np.testing.assert_array_equal(found.embedding_, on_threads(data).embedding_)
+    assert not list(folder.glob("dasksne-*"))
+
+
+@private
+@pytest.mark.usefixtures("client")
+def test_it_is_stopped_and_goes_on(folder, data):
+    """On the same workers, then on threads, without a block computed twice."""
+    store = folder / "stopped.zarr"
+
+    def stop_at(stage, iteration):
+        def stop(event):
+            if (event.stage, event.iteration) == (stage, iteration):
+                raise KeyboardInterrupt
+
+        return stop
+
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=stop_at(1, 4)).fit(data)
+    kept = {file: file.stat().st_mtime_ns for file in (store / "kept" / "c").iterdir()}
+    assert len(kept) == 7
+    found = dasksne.resume(store)
+    np.testing.assert_array_equal(found.embedding_, on_threads(data).embedding_)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+@private
+def test_a_worker_of_them_dies(cluster, client, folder, data):
+    def swap(event):
+        if (event.stage, event.iteration) == (1, 3):
+            kill(cluster.workers.pop())
+            cluster.start_worker(hidden=folder)
+
+    found = sne(store=folder / "dies.zarr", callbacks=swap).fit(data)
+    assert client.status == "running"
+    np.testing.assert_array_equal(found.embedding_, on_threads(data).embedding_)
+
+
+@private
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("options", [{"p_storage": "zarr"}, {"save": ("distances",)}], ids=str)
+def test_what_needs_the_disk_is_refused(folder, data, options):
+    said = r"2 workers do not see .*, the first of them tcp://.* needs them to; use a folder or URL"
+    with pytest.raises(StoreError, match=said):
+        sne(store=folder / "refused.zarr", **options).fit(data)
+    assert not (folder / "refused.zarr").exists()
+
+
+@private
+@pytest.mark.usefixtures("client")
+def test_a_run_that_keeps_p_needs_workers_that_see_it(folder, data):
+    store = folder / "seen.zarr"
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with dask.config.set(scheduler="threads"), pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=stop).fit(data)
+    with pytest.raises(
+        StoreError, match=r"2 workers do not see .* a run that keeps P needs them to"
+    ):
+        dasksne.resume(store)
+
+
+@pytest.mark.cluster
+def test_p_larger_than_all_memory_is_read_from_the_store(tmp_path):
+    X = np.random.default_rng(0).normal(size=(10_500, 5))
+    with cluster_of(tmp_path, workers=0) as cluster:
+        for _ in range(2):
+            cluster.start_worker("--nanny", "--memory-limit", "400MiB")
+        with cluster.client() as client:
+            client.wait_for_workers(2, timeout=60)
+            before = client.run(os.getpid)
+            model = dasksne.SNE(annealing=None, max_iter=3, store=tmp_path / "run.zarr").fit(X)
+            assert client.run(os.getpid) == before
+    assert model.report_["p_storage"] == "zarr"
+    assert model.report_["p_bytes"] > 2 * 400 * 2**20
+    assert np.isfinite(model.embedding_).all()

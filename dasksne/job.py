@@ -153,11 +153,6 @@ class Job:
         return self.stages_before + len(self.schedule) + self.stages_after
 
     @property
-    def anneals(self) -> bool:
-        """Whether the stages before the last were chosen for the data, not by the user."""
-        return self.settings.annealing == "auto" and len(self.schedule) > 1
-
-    @property
     def elapsed(self) -> float:
         """Seconds that the run has taken, over all processes that went on with it."""
         return self.seconds + time.monotonic() - self.began

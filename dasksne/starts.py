@@ -45,21 +45,20 @@ def first_map(job: Job, look: Look) -> FloatArray:
 
 
 def rival_maps(job: Job, look: Look) -> list[FloatArray]:
-    """Return the starts that race in the last stage against the map that annealing came to.
+    """Return the starts that race in the last stage of init="best" against the annealed map.
 
     Annealing leads most data to one good map, whatever the start; the rivals are for the others.
     """
-    settings = job.settings
-    if not (settings.races or job.anneals):
+    settings, n = job.settings, job.plan.n_points
+    if not settings.races:
         return []
-    maps = [finished_start(spectral_map(job, len(job.schedule) - 1), settings.seed)]
-    if job.anneals:
+    last = len(job.schedule) - 1
+    maps = [spectral_map(job, last)]
+    if last > 0:  # else it is what they race against
         maps.append(first_map(job, look))
-    if settings.races:
-        n, d = job.plan.n_points, settings.n_components
-        starts = (random_start(n, d, settings.seed + k) for k in range(1, RANDOM_RIVALS + 1))
-        maps += [finished_start(y, settings.seed) for y in starts]
-    return maps
+    seeds = range(settings.seed + 1, settings.seed + 1 + RANDOM_RIVALS)
+    maps += [random_start(n, settings.n_components, seed) for seed in seeds]
+    return [finished_start(y, settings.seed) for y in maps]
 
 
 def finished_start(y: FloatArray, seed: int) -> FloatArray:

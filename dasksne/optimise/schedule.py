@@ -8,20 +8,16 @@ from dasksne.errors import InvalidInputError
 
 FIRST_SHARE = 0.75
 """Of N: the perplexity of the first stage. The cost there has hardly a local minimum."""
-RATIO = 4.0
+RATIO = 3.0
 """At most, between the perplexities of neighbouring stages."""
-LANDMARK_RATIO = 3.0
-"""The same, of a set of landmarks."""
 FIRST_LANDMARK_SHARE = 0.02
 """Of the landmarks: the perplexity of their first stage. Several sets go through their stages and
 the best is chosen; above this one a stage costs more than it brings."""
-EARLY_TOL = 1e-4
+EARLY_TOL = 3e-5
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
-LANDMARK_TOL = 3e-5
-"""The same, of landmarks and of the middle set."""
 RACE_ITERATIONS = 100
-"""Given to each start that races, at EARLY_TOL, before the lowest goes on alone."""
+"""Given to each candidate of init="best", at EARLY_TOL, before the lowest goes on alone."""
 SPECTRAL_SHARE = 0.5
 """Of the target: the perplexity of a spectral start. The fewer neighbours, the fewer edges that
 cut across the folds of the data."""
@@ -41,14 +37,13 @@ def stages(
     perplexity: float,
     n_points: int,
     tol: float,
-    early_tol: float = EARLY_TOL,
 ) -> tuple[Stage, ...]:
     """Return the stages from the first perplexity to the one asked, which is always the last.
 
     Parameters
     ----------
     annealing : "auto", None or list of float
-        "auto": from 3/4 of N down by factors of at most 4. None: the target alone. A list: those
+        "auto": from 3/4 of N down by factors of at most 3. None: the target alone. A list: those
         perplexities, in that order, then the target unless it is the last already.
     perplexity : float
         The target.
@@ -56,8 +51,6 @@ def stages(
         N.
     tol : float
         Of the last stage.
-    early_tol : float
-        Of those before it, at least.
 
     Raises
     ------
@@ -67,15 +60,15 @@ def stages(
     Examples
     --------
     >>> [round(stage.perplexity) for stage in stages("auto", 30, 1797, 1e-6)]
-    [1348, 379, 107, 30]
+    [1348, 521, 201, 78, 30]
     >>> stages(None, 30, 1797, 1e-6)
     (Stage(perplexity=30, tol=1e-06),)
     """
-    early = max(tol, early_tol)
+    early = max(tol, EARLY_TOL)
     if annealing is None:
         before: list[float] = []
     elif annealing == "auto":
-        before = _geometric(min(FIRST_SHARE * n_points, n_points - 1.5), perplexity, RATIO)
+        before = _geometric(min(FIRST_SHARE * n_points, n_points - 1.5), perplexity)
     elif isinstance(annealing, str):
         raise InvalidInputError(
             f"annealing={annealing!r} is not known; use 'auto', None or a list of perplexities"
@@ -110,8 +103,8 @@ def landmark_stages(perplexity: float, n_points: int, tol: float) -> tuple[Stage
     >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000, 1e-6)]
     [100.0, 38.1, 14.5, 5.5, 2.1]
     """
-    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity, LANDMARK_RATIO)
-    return stages(before, perplexity, n_points, tol, LANDMARK_TOL)
+    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity)
+    return stages(before, perplexity, n_points, tol)
 
 
 def spectral_perplexity(perplexity: float) -> float:
@@ -125,9 +118,9 @@ def spectral_perplexity(perplexity: float) -> float:
     return min(perplexity, max(SPECTRAL_SHARE * perplexity, SMALLEST_SPECTRAL))
 
 
-def _geometric(first: float, target: float, ratio: float) -> list[float]:
+def _geometric(first: float, target: float) -> list[float]:
     """Return perplexities from the first down to just above the target, evenly in the logarithm."""
     if first <= target:
         return []
-    count = math.ceil(math.log(first / target, ratio))
+    count = math.ceil(math.log(first / target, RATIO))
     return [target * (first / target) ** (k / count) for k in range(count, 0, -1)]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dasksne.annotated import sne
     from dasksne.arrays import (
         conditional_probabilities,
         embedding_probabilities,
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     )
     from dasksne.estimator import SNE, resume
     from dasksne.opened import open_run
+    from dasksne.pictures import plot
 
 __version__ = version("dasksne")
 
@@ -24,7 +26,9 @@ __all__ = [
     "gradient",
     "kl_divergence",
     "open_run",
+    "plot",
     "resume",
+    "sne",
     "squared_distances",
 ]
 
@@ -35,7 +39,9 @@ _HOMES = {
     "gradient": "dasksne.arrays",
     "kl_divergence": "dasksne.arrays",
     "open_run": "dasksne.opened",
+    "plot": "dasksne.pictures",
     "resume": "dasksne.estimator",
+    "sne": "dasksne.annotated",
     "squared_distances": "dasksne.arrays",
 }
 

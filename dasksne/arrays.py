@@ -67,7 +67,7 @@ def conditional_probabilities(
     *,
     perplexity: float | None = None,
     sigma: float | None = None,
-    metric: Literal["euclidean", "precomputed"] = "euclidean",
+    metric: Literal["euclidean", "cosine", "precomputed"] = "euclidean",
 ) -> da.Array:
     """Conditional probabilities P of the data: p_{j|i}, that i would pick j as its neighbour.
 
@@ -82,8 +82,9 @@ def conditional_probabilities(
     sigma : float, optional
         One width for all rows, in the units of X: beta_i = 1 / sigma^2. Mind the convention: the
         weight of a pair is exp(-d^2 / sigma^2), not exp(-d^2 / (2 sigma^2)).
-    metric : {"euclidean", "precomputed"}
-        What X holds.
+    metric : {"euclidean", "cosine", "precomputed"}
+        Whether distances are measured between rows, between rows divided by their lengths, or
+        given.
 
     Returns
     -------
@@ -254,9 +255,14 @@ def _squared(X: ArrayLike, metric: str, *, rescale: bool) -> da.Array:
     if metric == "euclidean":
         points = _points(X, "X")
         return _squared_distances(_rescaled(points) if rescale else points)
+    if metric == "cosine":
+        points = _points(X, "X").rechunk({1: -1})
+        return _squared_distances(_blockwise(distances.directions, "ij", points, "ij"))
     if metric == "precomputed":
         return _blockwise(_square, "ij", _pairs(X, "X"), "ij", rescale=rescale)
-    raise InvalidInputError(f"metric must be 'euclidean' or 'precomputed', got {metric!r}")
+    raise InvalidInputError(
+        f"metric must be 'euclidean', 'cosine' or 'precomputed', got {metric!r}"
+    )
 
 
 def _squared_distances(points: da.Array) -> da.Array:

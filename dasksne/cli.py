@@ -15,19 +15,14 @@ from dasksne.errors import DasksneError, InvalidInputError, StoreError
 from dasksne.estimate import estimate
 from dasksne.estimator import SNE, resume
 from dasksne.executor import connected
-from dasksne.files import (
-    Labels,
-    read_array,
-    read_input,
-    read_labels,
-    require_writable,
-    write_map,
-)
+from dasksne.files import Taken, read_array, read_input, read_labels, require_writable, write_map
 from dasksne.labels import keep_labels
 from dasksne.opened import open_run
-from dasksne.options import JSON, cluster_options, in_shell_words, sne_options
-from dasksne.plot import plot, require_drawable
+from dasksne.options import JSON, cluster_options, in_shell_words, input_options, sne_options
+from dasksne.pictures import plot, require_drawable
 from dasksne.run import Run
+
+WRITTEN = "A .npy, .npz, .csv, .parquet or .h5ad."
 
 
 class Terminated(KeyboardInterrupt):
@@ -120,7 +115,8 @@ class Group(click.Group):
 def main() -> None:
     """Exact Stochastic Neighbor Embedding for data larger than memory.
 
-    INPUT is "digits" (scikit-learn's data set), or a .npy, .npz or .zarr. A run is a Zarr group.
+    INPUT is "digits" (scikit-learn's data set), or a .npy, .npz, .zarr, .csv, .parquet or .h5ad, by
+    path or URL. A run is a Zarr group.
     """
 
 
@@ -133,37 +129,35 @@ labels_option = click.option(
 @main.command()
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
-@labels_option
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
+@input_options
 @sne_options
 @cluster_options
 def embed(
     input: str,  # noqa: A002 - the argument's name in messages
     output: str,
     picture: str | None,
-    labels: str | None,
+    taken: Taken,
     scheduler: str | None,
     scheduler_file: str | None,
     **options: Any,
 ) -> None:
     """Compute the map of INPUT, and keep the run."""
+    data = read_input(input, options["storage_options"], taken)
     if picture is not None:
-        require_drawable(picture, options["n_components"])
-    data = read_input(input, options["storage_options"])
-    given = data.labels if labels is None else read_labels(labels)
-    _require_fit(given, data.X.shape[0], labels or input)
+        require_drawable(picture, (data.X.shape[0], options["n_components"]))
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run), _about(input):
         model.fit(data.X)
-    if given is not None:
-        keep_labels(run, given)
+    if data.labels is not None:
+        keep_labels(run, data.labels)
     _report(output, options["storage_options"], picture)
 
 
 @main.command("resume")
 @click.argument("run", metavar="RUN")
-@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg or .pdf.")
+@click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
 @storage_options
 @cluster_options
 def resume_(
@@ -183,17 +177,19 @@ def resume_(
 @main.command()
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", default="run.zarr", show_default=True)
+@input_options
 @sne_options
 @cluster_options
 def plan(
     input: str,  # noqa: A002
     output: str,
+    taken: Taken,
     scheduler: str | None,
     scheduler_file: str | None,
     **options: Any,
 ) -> None:
     """Say what the map of INPUT would need; nothing is computed or written."""
-    data = read_input(input, options["storage_options"])
+    data = read_input(input, options["storage_options"], taken)
     model = _model(options, store=output)
     with connected(scheduler, scheduler_file), _about(input):
         needed = model.plan(data.X)
@@ -228,13 +224,15 @@ def info(
 @main.command()
 @click.argument("run", metavar="RUN")
 @click.argument("input", metavar="INPUT")
-@click.option("-o", "--output", metavar="OUT", required=True, help="A .npy, .npz or .csv.")
+@click.option("-o", "--output", metavar="OUT", required=True, help=WRITTEN)
+@input_options
 @storage_options
 @cluster_options
 def transform(
     run: str,
     input: str,  # noqa: A002
     output: str,
+    taken: Taken,
     storage_options: dict[str, Any] | None,
     scheduler: str | None,
     scheduler_file: str | None,
@@ -246,7 +244,7 @@ def transform(
         raise StoreError(
             f"{run} is {status}, not finished; go on with: dasksne resume {shlex.quote(run)}"
         )
-    data = read_input(input, storage_options)
+    data = read_input(input, storage_options, taken)
     with connected(scheduler, scheduler_file), _about(input):
         placed = resume(run, storage_options=storage_options).transform(data.X)
     write_map(output, placed, data.labels)
@@ -258,7 +256,10 @@ def transform(
 @click.argument("out", metavar="OUT")
 @storage_options
 def export(run: str, out: str, storage_options: dict[str, Any] | None) -> None:
-    """Write the map of RUN to OUT: .npy, .npz or .csv."""
+    """Write the map of RUN to OUT: .npy, .npz, .csv, .parquet or .h5ad.
+
+    A .h5ad that is there keeps what it holds, and gains the map as X_sne in its obsm.
+    """
     opened = open_run(run, storage_options=storage_options)
     write_map(out, opened.embedding, opened.labels)
     click.echo(out)
@@ -268,11 +269,36 @@ def export(run: str, out: str, storage_options: dict[str, Any] | None) -> None:
 @click.argument("run", metavar="RUN")
 @click.argument("out", metavar="OUT")
 @labels_option
+@click.option(
+    "--color-by",
+    metavar="WHAT",
+    help='"labels" (the default), "cost" of each point, or a column of X, counted from 0.',
+)
+@click.option("--history", is_flag=True, help="Draw cost, gradient and step of each iteration.")
 @storage_options
-def plot_(run: str, out: str, labels: str | None, storage_options: dict[str, Any] | None) -> None:
-    """Draw the map of RUN, coloured by its labels: .png, .svg or .pdf."""
+@cluster_options
+def plot_(
+    run: str,
+    out: str,
+    labels: str | None,
+    color_by: str | None,
+    history: bool,
+    storage_options: dict[str, Any] | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+) -> None:
+    """Draw the map of RUN: .png, .svg, .pdf, or .html to zoom, pan and point at."""
+    if (labels is not None) + (color_by is not None) + history > 1:
+        raise InvalidInputError("give one of --labels, --color-by and --history")
     opened = open_run(run, storage_options=storage_options)
-    plot(opened.embedding, out, labels=opened.labels if labels is None else read_labels(labels))
+    with connected(scheduler, scheduler_file):
+        if history:
+            opened.plot_history(out)
+        elif labels is None:
+            opened.plot(out, color_by=color_by or "labels")
+        else:
+            with _about(labels):
+                plot(opened.embedding, out, labels=read_labels(labels))
     click.echo(out)
 
 
@@ -280,13 +306,6 @@ def _model(options: dict[str, Any], **more: Any) -> SNE:
     init = options["init"]
     start = read_array(init) if init.endswith(".npy") else init
     return SNE(**{**options, "init": start, **more})
-
-
-def _require_fit(labels: Labels | None, n_points: int, source: str) -> None:
-    if labels is not None and len(labels) != n_points:
-        raise InvalidInputError(
-            f"{source} has {len(labels)} labels for {n_points} points; there must be one for each"
-        )
 
 
 @contextmanager
@@ -317,5 +336,5 @@ def _report(path: str, storage_options: dict[str, Any] | None, picture: str | No
     if picture is None:
         click.echo(f"look at it with: dasksne plot {shlex.quote(path)} map.png")
     else:
-        plot(opened.embedding, picture, labels=opened.labels)
+        opened.plot(picture)
         click.echo(f"the map is drawn in {picture}")

@@ -22,6 +22,7 @@ from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import DEFAULT_PERPLEXITY, Settings
+from dasksne.source import bytes_of
 from dasksne.staging import Data, as_collection, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
@@ -44,12 +45,15 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     sigma : float, optional
         One width for all points instead: p_{j|i} is proportional to exp(-|x_i - x_j|^2 / sigma^2)
         (not 2 sigma^2), in the units of X.
-    metric : {"euclidean", "precomputed"}, default="euclidean"
-        With "precomputed", X holds distances (not squared), shape (N, N).
+    metric : {"euclidean", "cosine", "precomputed"}, default="euclidean"
+        With "cosine", rows count by their direction alone: each is divided by its length, so that
+        the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
+        holds distances (not squared), shape (N, N).
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities: best for data
-        on a curved sheet. "best" races the spectral start against the annealed map and goes on
-        with the lower. Precomputed distances have no components, and start at random instead.
+        on a curved sheet. "best" races the spectral start and four random ones against the
+        annealed map, all in one pass over P, and goes on with the lowest. Precomputed distances
+        have no components, and start at random instead.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.
@@ -196,7 +200,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Parameters
         ----------
         X : array of shape (N, D), or (N, N) where metric="precomputed"
-            A NumPy array or anything that becomes one, a Dask array or data frame, or a Zarr array.
+            A NumPy array or anything that becomes one, a data frame, a sparse array of scipy, which
+            becomes dense a few rows at a time, a Dask array or data frame, or a Zarr array.
         y : None
             Not used.
 
@@ -308,11 +313,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         with current_executor() as executor:
             return launch.plan_run(
                 (data.shape[0], data.shape[1]),
-                data.dtype.itemsize,
+                bytes_of(data),
                 settings,
                 store=self._run(),
                 memory_limit=self._memory_limit(),
-                in_memory=isinstance(data, np.ndarray) and executor.shares_memory,
+                in_memory=not isinstance(data, da.Array) and executor.shares_memory,
                 kept_share=launch.kept_share(data, settings),
                 executor=executor,
             )
@@ -385,7 +390,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return [self.callbacks] if callable(self.callbacks) else list(self.callbacks)
 
     def _data(self, X: Any, *, new: bool = False) -> Data:
-        """Return X, or new points, as a NumPy or Dask array; nothing lazy is computed."""
+        """Return X, or new points, as an array of `Data`; nothing lazy is computed."""
         fewest = 1 if new else 2
         X = as_collection(X, fewest)
         if isinstance(X, da.Array):
@@ -396,6 +401,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 self,
                 X,
                 reset=not new,
+                accept_sparse="csr",
                 dtype="numeric",
                 ensure_all_finite=False,
                 ensure_min_samples=fewest,
@@ -408,6 +414,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.metric != "precomputed"
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
 

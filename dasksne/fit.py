@@ -1,7 +1,7 @@
 """From a start to a map: stages of falling perplexity, each an optimisation, with checkpoints."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from dasksne.optimise.state import (
     step_all,
 )
 from dasksne.stage import calibrate_rows, make_objective
+from dasksne.starts import rival_maps
 from dasksne.tails import describe_tails
 from dasksne.types import FloatArray
 
@@ -37,12 +38,11 @@ def go_through_stages(
     start: FloatArray,
     restored: dict[str, Any] | None = None,
     *,
-    rivals: Callable[[], Sequence[FloatArray]] = list,
+    rivals: Sequence[FloatArray] = (),
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
 
-    In the last stage, what the start came to races against its rivals, if there are any; they are
-    made when they are needed.
+    In the last stage, what the start came to races against its rivals, if there are any.
 
     A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
     reported is always that of the perplexity asked for.
@@ -57,7 +57,9 @@ def go_through_stages(
             continue
         racing = [y]
         if last and not job.stopped and restored is None:
-            racing += rivals()
+            racing += rivals
+            if job.settings.races:
+                racing += rival_maps(job)
         calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 
 from dasksne import checkpoint
@@ -30,7 +31,7 @@ from dasksne.plan import Plan, make_plan
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
 from dasksne.settings import Settings
-from dasksne.source import ArrayRows, Rows, Source
+from dasksne.source import ArrayRows, Rows, Source, bytes_of
 from dasksne.staging import (
     Data,
     Look,
@@ -42,7 +43,7 @@ from dasksne.staging import (
     stored_rows,
     stored_source,
 )
-from dasksne.starts import first_map, rival_maps
+from dasksne.starts import first_map
 from dasksne.stopping import telling_how_to_go_on
 from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
@@ -64,7 +65,7 @@ class Result(NamedTuple):
 
 def plan_run(
     shape: tuple[int, int],
-    itemsize: int,
+    x_bytes: int,
     settings: Settings,
     *,
     store: Run | None,
@@ -80,8 +81,8 @@ def plan_run(
     ----------
     shape : tuple of int
         (N, D).
-    itemsize : int
-        Of X, in bytes.
+    x_bytes : int
+        Of X, as it was given.
     settings : Settings
     store : Run or None
     memory_limit : int or None
@@ -100,14 +101,13 @@ def plan_run(
     if blind:
         place = str(_folder(store))
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
-    x_bytes = shape[0] * shape[1] * itemsize * executor.n_processes
     levels = make_levels(settings, shape[0])
 
     def plan(p_storage: str) -> Plan:
         return make_plan(
             *shape,
             settings.n_components,
-            x_bytes=x_bytes if in_memory or blind else 0,
+            x_bytes=x_bytes * executor.n_processes if in_memory or blind else 0,
             n_threads=executor.n_threads,
             memory_limit=(
                 int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
@@ -132,7 +132,7 @@ def plan_run(
 
 def kept_share(x: Data, settings: Settings) -> float:
     """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    if settings.tail_mass == 0.0 or not isinstance(x, np.ndarray):
+    if settings.tail_mass == 0.0 or isinstance(x, da.Array):
         return 1.0
     look = look_at_array(x, settings.metric)
     return sampled_share(look.source(ArrayRows(x), settings.metric), settings)
@@ -151,7 +151,7 @@ def launch(
 
     Parameters
     ----------
-    x : numpy.ndarray or dask.array.Array of shape (N, D)
+    x : numpy.ndarray, csr_array or dask.array.Array of shape (N, D)
     settings : Settings
     store : Run or None
         Where the run is kept; None for a run that leaves nothing.
@@ -164,9 +164,10 @@ def launch(
     try:
         return _launch(x, settings, store, overwrite, memory_limit, watcher)
     except SchedulerLostError as lost:
-        if store is None or not store.holds_a_run() or not reconnected(lost):
+        if store is None or not store.holds_a_run():
             raise
-    return resume(store, watcher=watcher)
+        with reconnected(lost):
+            return resume(store, watcher=watcher)
 
 
 def _launch(
@@ -180,12 +181,12 @@ def _launch(
     settings.require_fits(x.shape[0])
     executor = current_executor()
     blind = blind_workers(executor, _folder(store))
-    in_memory = isinstance(x, np.ndarray) and (executor.shares_memory or bool(blind))
+    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind))
 
     def plan(kept_share: float) -> Plan:
         return plan_run(
             (x.shape[0], x.shape[1]),
-            x.dtype.itemsize,
+            bytes_of(x),
             settings,
             store=store,
             memory_limit=memory_limit,
@@ -199,7 +200,7 @@ def _launch(
     # a lazy array keeps of P is known when its data is there.
     planned = plan(1.0 if settings.tail_mass == 0.0 else 0.0)
     look = None
-    if isinstance(x, np.ndarray):
+    if not isinstance(x, da.Array):
         look = look_at_array(x, settings.metric)
         planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     # The executor ends first: no task writes to a place that is being removed.
@@ -235,7 +236,7 @@ def _launch(
         outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, settings, planned)
-    elif isinstance(x, np.ndarray):
+    elif not isinstance(x, da.Array):
         source = look.source(ArrayRows(x), settings.metric)
         fitted = fitted_map(source, ArrayRows(outcome.embedding), settings, planned)
     else:
@@ -251,12 +252,11 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     StoreError
         There is no run, or it stopped before its data was in the store.
     """
-    while True:
-        try:
-            return _resume(run, watcher)
-        except SchedulerLostError as lost:
-            if not reconnected(lost):
-                raise
+    try:
+        return _resume(run, watcher)
+    except SchedulerLostError as lost:
+        with reconnected(lost):
+            return resume(run, watcher=watcher)
 
 
 def _resume(run: Run, watcher: Watcher) -> Result:
@@ -400,11 +400,11 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
     compare_kernels(job.executor, kept)
     with nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan):
         if values is None:
-            start = _start(job, look)
+            outcome = go_through_stages(job, _start(job, look))
+        elif "start" in values:
+            outcome = go_through_stages(job, values["start"])
         else:
-            start = values["start" if "start" in values else "optimiser_y"]
-        restored = None if values is None or "start" in values else values
-        outcome = go_through_stages(job, start, restored, rivals=lambda: rival_maps(job, look))
+            outcome = go_through_stages(job, values["optimiser_y"], values)
         if kept is not None:
             _finish(job, outcome)
     return outcome

@@ -70,8 +70,8 @@ def trustworthiness(
         The map.
     n_neighbors : int or sequence of int, default=5
         K, below N / 2; several cost one pass.
-    metric : {"euclidean", "precomputed"}
-        With "precomputed", X holds distances (not squared).
+    metric : {"euclidean", "cosine", "precomputed"}
+        As of `dasksne.SNE`; with "precomputed", X holds distances (not squared).
 
     Returns
     -------

@@ -1,18 +1,20 @@
 """One evaluation of the cost and its gradient, as a map over shards and a sum on the driver.
 
-A task returns its own rows only. The attraction needs S, shard by shard; the repulsion needs
-nothing but the map, and goes by Fourier sums beside the attraction where they cost less than all
-pairs. Several maps share one pass over S.
+A task returns its own rows only; the last one puts them together, so that a step brings one result
+to the driver. The attraction needs S, shard by shard; the repulsion needs nothing but the map, and
+goes by Fourier sums beside the attraction where they cost less than all pairs. Several maps share
+one pass over S.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dasksne.executor import Executor, Handle
 from dasksne.plan import Repulsion
-from dasksne.repulsion import start_repulsion
+from dasksne.repulsion import stack_rows, start_repulsion
 from dasksne.shards import Shard
 from dasksne.types import Evaluation, FloatArray
 
@@ -52,7 +54,7 @@ class SNEObjective:
         return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
 
     def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
-        shared = [self.executor.broadcast(y) for y in maps]
+        shared = [self.executor.broadcast(y, len(self.shards) + 1) for y in maps]
         # Started before the attraction: its longest task must not come last.
         repulsions = [
             start_repulsion(
@@ -61,19 +63,17 @@ class SNEObjective:
             for y, there in zip(maps, shared, strict=True)
         ]
         pulls = self.executor.map(_attract, self.shards, *shared)
-        pushed = [finish() for finish in repulsions]
-        pulled = [self.executor.result(part) for part in pulls]
-        found = []
-        for k, (push, log_z) in enumerate(pushed):
-            force = np.concatenate([part[k][0] for part in pulled])
-            energy = np.concatenate([part[k][1] for part in pulled])
-            cost = 0.5 * np.sum(energy) + np.sum(log_z) - self.entropy
-            found.append(Evaluation(float(cost), 2.0 * (force - push), log_z))
-        return found
+        pushes = [finish() for finish in repulsions]
+        whole = self.executor.reduce(_put_together, [*pushes, *pulls])
+        return [
+            Evaluation(float(energy + np.sum(log_z) - self.entropy), gradient, log_z)
+            for energy, gradient, log_z in self.executor.result(whole)
+        ]
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
-        shared = self.executor.broadcast(np.ascontiguousarray(v, dtype=np.float64))
+        v = np.ascontiguousarray(v, dtype=np.float64)
+        shared = self.executor.broadcast(v, len(self.shards))
         parts = self.executor.map(_attract, self.shards, shared)
         return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
@@ -89,6 +89,19 @@ def _degrees(shard: Shard) -> FloatArray:
     for block in shard.blocks():
         block.add_degrees(out[block.rows.start - first : block.rows.stop - first])
     return out
+
+
+def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray, FloatArray]]:
+    """Return energy of the attraction, gradient and log Z of each map.
+
+    The parts are a push for each map, then the pulls of each shard for all maps.
+    """
+    n_maps = len(parts[-1])
+    found = []
+    for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
+        force, energy = stack_rows(pulls)
+        found.append((float(0.5 * np.sum(energy)), 2.0 * (force - push), log_z))
+    return found
 
 
 def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:

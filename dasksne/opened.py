@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from dasksne.errors import StoreError
+from dasksne.errors import InvalidInputError, StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.labels import kept_labels
 from dasksne.metrics import Quality, kl_of_run, quality_of_run
+from dasksne.pictures import plot, plot_history, require_drawable
 from dasksne.run import Run
 from dasksne.staging import stored_source
 from dasksne.types import FloatArray
@@ -99,6 +100,46 @@ class OpenedRun:
     def kl_per_point(self) -> FloatArray:
         """Return KL(P_i || Q_i) of each point, in nats, shape (N,)."""
         return kl_of_run(self.run, self.embedding)
+
+    def plot(self, path: str | Path, *, color_by: str | int = "labels") -> None:
+        """Draw the map, as `dasksne.plot` does.
+
+        Parameters
+        ----------
+        path : path
+            Ends in .png, .svg, .pdf or .html.
+        color_by : str or int, optional
+            "labels", those that the run keeps, if any; "cost", that of each point (looks at all
+            pairs of points); a number k, column k of X, counted from 0.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such column, or the map cannot be drawn; see `dasksne.plot`.
+        ImportError
+            The extra is not installed.
+        """
+        require_drawable(path, self.embedding.shape)
+        if color_by == "labels":
+            plot(self.embedding, path, labels=self.labels)
+        elif color_by == "cost":
+            plot(self.embedding, path, labels=self.kl_per_point(), name="cost in nats")
+        else:
+            k = self._column(color_by)
+            plot(self.embedding, path, labels=self.X[:, k].compute(), name=f"column {k}")
+
+    def plot_history(self, path: str | Path) -> None:
+        """Draw cost, gradient and step of each iteration, as `dasksne.pictures.plot_history`."""
+        plot_history(self.history, path)
+
+    def _column(self, given: str | int) -> int:
+        n = self.X.shape[1]
+        if not str(given).isdecimal() or int(given) >= n:
+            raise InvalidInputError(
+                f"color_by={given!r} is not known; use 'labels', 'cost' or a column of X, "
+                f"0 to {n - 1}"
+            )
+        return int(given)
 
     def _array(self, name: str) -> FloatArray:
         self._require(name)

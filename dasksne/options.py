@@ -5,12 +5,14 @@ import inspect
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import click
 import dask
 
 from dasksne.estimator import SNE
+from dasksne.files import Taken
 from dasksne.settings import CHOICES, SAVES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -84,6 +86,23 @@ OPTIONS = {
     "storage_options": Option(JSON, "For input and output at URLs."),
     "checkpoint_seconds": Option(float, "Between checkpoints."),
 }
+
+
+def input_options(command: F) -> F:
+    """Add the options that choose from the input, which the command gets as `taken`."""
+
+    @wraps(command)
+    def choosing(*, columns: str | None, key: str | None, labels: str | None, **rest: Any) -> Any:
+        names = () if columns is None else tuple(columns.split(","))
+        return command(taken=Taken(names, key, labels), **rest)
+
+    for name, metavar, help_text in (
+        ("--labels", "FILE|NAME", "A .npy with a number or text for each point, or its column."),
+        ("--key", "NAME", "An array of a .npz or .zarr; X or a member of obsm of a .h5ad."),
+        ("--columns", "A,B,...", "Columns of a table to map; all but the labels, by default."),
+    ):
+        choosing = click.option(name, metavar=metavar, help=help_text)(choosing)
+    return cast("F", choosing)
 
 
 def sne_options(command: F) -> F:

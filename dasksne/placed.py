@@ -40,7 +40,7 @@ def placed_start(job: Job, look: Look, levels: Levels) -> FloatArray:
     before = levels.n_stages - len(many.schedule)
     level = _job(job, many, middle, stages_before=before, n_stages=levels.n_stages)
     first, *rivals = (finished_start(y, seed) for y in starts)
-    y = go_through_stages(level, first, rivals=lambda: rivals).embedding
+    y = go_through_stages(level, first, rivals=rivals).embedding
     job.stopped = level.stopped
     landmarks = Landmarks(indices, middle, y)
     return finished_start(place_all(executor, source, landmarks, many.perplexity), seed)

@@ -22,8 +22,10 @@ from dasksne.types import FloatArray
 FOURIER_ROWS = 500_000
 """Of a task; a smaller map has one, which saves three round trips."""
 
-Finish: TypeAlias = Callable[[], tuple[FloatArray, FloatArray]]
-"""Waits for the repulsion R, shape (N, d), and log Z, shape (N,)."""
+Push: TypeAlias = tuple[FloatArray, FloatArray]
+"""The repulsion R, shape (n, d), and log Z, shape (n,), of n rows."""
+Finish: TypeAlias = Callable[[], Handle]
+"""Starts what is left to do; returns the handle of the `Push` of all rows."""
 
 
 def start_repulsion(
@@ -54,7 +56,7 @@ def start_repulsion(
         return _start_direct(executor, shared, rows)
     if len(y) < FOURIER_ROWS:
         (whole,) = executor.map(_whole, [tiling], shared, rtol)
-        return lambda: executor.result(whole)
+        return lambda: whole
     step = FOURIER_ROWS
     blocks = [slice(start, min(start + step, len(y))) for start in range(0, len(y), step)]
     return _start_fourier(executor, shared, blocks, tiling, rtol)
@@ -63,12 +65,9 @@ def start_repulsion(
 def _start_direct(executor: Executor, shared: Handle, rows: Sequence[slice]) -> Finish:
     handles = executor.map(_first_direct, rows, shared)
 
-    def finish() -> tuple[FloatArray, FloatArray]:
-        first = [executor.result(handle) for handle in handles]
-        weights = executor.broadcast(np.concatenate([part.weights for part in first]))
-        isolated = joined([part.isolated for part in first])
-        pushes = executor.map(_second_direct, first, shared, weights, isolated)
-        return _rows_of(executor, pushes), np.concatenate([part.log_z for part in first])
+    def finish() -> Handle:
+        others = executor.reduce(_joined_direct, handles)
+        return executor.reduce(stack_rows, executor.map(_second_direct, handles, shared, others))
 
     return finish
 
@@ -78,7 +77,7 @@ def _start_fourier(
 ) -> Finish:
     ones = executor.map(_spread_ones, blocks, shared, tiling)
 
-    def finish() -> tuple[FloatArray, FloatArray]:
+    def finish() -> Handle:
         modes = executor.broadcast(_sum(executor, ones))
         handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol)
         first = [executor.result(handle) for handle in handles]
@@ -86,13 +85,14 @@ def _start_fourier(
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))
         pushes = executor.map(_second_fourier, first, shared, tiling, modes, isolated)
-        return _rows_of(executor, pushes), np.concatenate([part.log_z for part in first])
+        return executor.reduce(stack_rows, pushes)
 
     return finish
 
 
-def _rows_of(executor: Executor, handles: Sequence[Handle]) -> FloatArray:
-    return np.concatenate([executor.result(handle) for handle in handles])
+def stack_rows(parts: Sequence[tuple[FloatArray, ...]]) -> tuple[FloatArray, ...]:
+    """Return the arrays of all tasks' rows, from those of each task."""
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
 def _sum(executor: Executor, handles: Sequence[Handle]) -> Any:
@@ -103,7 +103,7 @@ def _sum(executor: Executor, handles: Sequence[Handle]) -> Any:
     return total
 
 
-def _whole(tiling: Tiling, y: FloatArray, rtol: float) -> tuple[FloatArray, FloatArray]:
+def _whole(tiling: Tiling, y: FloatArray, rtol: float) -> Push:
     return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol)
 
 
@@ -111,10 +111,15 @@ def _first_direct(rows: slice, y: FloatArray) -> FirstPass:
     return direct.first_pass(rows, np.ascontiguousarray(y.T))
 
 
+def _joined_direct(first: Sequence[FirstPass]) -> tuple[FloatArray, IsolatedRows]:
+    weights = np.concatenate([part.weights for part in first])
+    return weights, joined([part.isolated for part in first])
+
+
 def _second_direct(
-    first: FirstPass, y: FloatArray, weights: FloatArray, isolated: IsolatedRows
-) -> FloatArray:
-    return direct.second_pass(first, np.ascontiguousarray(y.T), weights, isolated)
+    first: FirstPass, y: FloatArray, others: tuple[FloatArray, IsolatedRows]
+) -> Push:
+    return direct.second_pass(first, np.ascontiguousarray(y.T), *others), first.log_z
 
 
 def _spread_ones(rows: slice, y: FloatArray, tiling: Tiling) -> Any:
@@ -134,5 +139,6 @@ def _first_fourier(
 
 def _second_fourier(
     first: FirstPass, y: FloatArray, tiling: Tiling, modes: Any, isolated: IsolatedRows
-) -> FloatArray:
-    return fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated)
+) -> Push:
+    push = fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated)
+    return push, first.log_z

@@ -13,7 +13,7 @@ from dasksne.types import FloatArray
 DEFAULT_PERPLEXITY = 30.0
 
 CHOICES = {
-    "metric": ("euclidean", "precomputed"),
+    "metric": ("euclidean", "cosine", "precomputed"),
     "optimizer": ("lbfgs", "momentum"),
     "dtype": ("float64", "float32"),
     "p_storage": ("auto", "memory", "zarr", "recompute"),

@@ -2,15 +2,16 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import zarr
+from scipy.sparse import csr_array, issparse
 
-from dasksne.kernels.distances import squared_distances
+from dasksne.kernels.distances import directions, squared_distances
 from dasksne.types import FloatArray
 
 CHUNK_BYTES = 4 << 20
@@ -41,13 +42,13 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows of an array in memory."""
+    """Rows of an array in memory; a sparse one becomes dense chunk by chunk."""
 
     array: Any
 
     def __sizeof__(self) -> int:
         # Dask asks, to decide how a value travels, and does not look inside.
-        return object.__sizeof__(self) + int(self.array.nbytes)
+        return object.__sizeof__(self) + bytes_of(self.array)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +57,7 @@ class ArrayRows:
 
     def read(self, rows: slice) -> FloatArray:
         """Return rows as float64."""
-        return np.ascontiguousarray(self.array[rows], dtype=np.float64)
+        return np.ascontiguousarray(dense(self.array[rows]), dtype=np.float64)
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
@@ -188,6 +189,22 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Directions(Features):
+    """Squared Euclidean distances between the directions of rows of X: 2 - 2 cos of their angle.
+
+    Of rows of length one, made as they are read: the way of `Features`, at its speed.
+    """
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return the directions of rows of X."""
+        return directions(super().read(rows))
+
+    def panel_of(self, values: FloatArray) -> FloatArray:
+        """Return the squared distances from the directions of points of their own, (r, D)."""
+        return self._panel(directions(values))
+
+
+@dataclass(frozen=True)
 class Precomputed:
     """Squares of given distances, divided by 2**exponent first; d_ij need not equal d_ji."""
 
@@ -220,6 +237,14 @@ class Precomputed:
         return np.square(np.ldexp(self.x.block(rows, columns), -self.exponent))
 
 
+KINDS: dict[str, Callable[[Rows, int], Source]] = {
+    "euclidean": Features,
+    "cosine": Directions,
+    "precomputed": Precomputed,
+}
+"""The source of each metric."""
+
+
 class Reference(Protocol):
     """What points of their own are measured against; picklable."""
 
@@ -237,6 +262,19 @@ class GivenDistances:
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all points, (r, N)."""
         return np.square(np.ldexp(values, -self.exponent))
+
+
+def dense(values: Any) -> Any:
+    """Return a sparse array, or a lazy one, as a dense one of NumPy."""
+    return cast("csr_array", values).toarray() if issparse(values) else np.asarray(values)
+
+
+def bytes_of(array: Any) -> int:
+    """Return what an array takes in memory, also a sparse one in rows, CSR."""
+    if not issparse(array):
+        return int(array.nbytes)
+    rows = cast("csr_array", array)
+    return int(rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes)
 
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:
@@ -263,11 +301,11 @@ class Inspection(NamedTuple):
     first_bad: int
     """The first of them; -1 if there is none."""
     complaint: str | None
-    """Why the rows are no distances, where they should be."""
+    """Why the rows are no distances, or have no direction, where they should."""
     largest: float
-    """Largest absolute finite value."""
+    """Largest absolute finite value, of what distances are measured between."""
     mean: FloatArray
-    """Of each feature."""
+    """Of each feature of the same."""
     digest: str
     """SHA-256 of the values."""
 
@@ -275,17 +313,24 @@ class Inspection(NamedTuple):
 def inspect(rows: slice, x: Rows, metric: str) -> Inspection:
     """Look at one chunk of X before any work is done on it."""
     values = x.read(rows)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    complaint = None
+    if metric == "precomputed":
+        complaint = _complaint(rows, values)
+    elif metric == "cosine":
+        complaint = complaint_of_direction(rows.start, values)
+        values = directions(values)
     finite = np.isfinite(values)
-    bad = np.flatnonzero(~finite.all(axis=1))
     return Inspection(
         n_rows=len(values),
         n_bad=bad.size,
         first_bad=rows.start + int(bad[0]) if bad.size else -1,
-        complaint=_complaint(rows, values) if metric == "precomputed" else None,
+        complaint=complaint,
         largest=float(np.max(np.abs(values), where=finite, initial=0.0)),
         # Divided first: a sum of values near the largest float would overflow.
         mean=np.sum(values / len(values), axis=0, where=finite),
-        digest=hashlib.sha256(values.tobytes()).hexdigest(),
+        digest=digest,
     )
 
 
@@ -311,3 +356,14 @@ def complaint_of_sign(first_row: int, values: FloatArray) -> str | None:
         return None
     i, j = np.argwhere(values < 0.0)[0]
     return f"precomputed distances must not be negative: X[{first_row + i}, {j}] = {values[i, j]:g}"
+
+
+def complaint_of_direction(first_row: int, values: FloatArray) -> str | None:
+    """Say which of some rows of a matrix is zero, and so has no direction."""
+    zero = np.flatnonzero(~values.any(axis=1))
+    if not zero.size:
+        return None
+    return (
+        f'X is zero in row {first_row + zero[0]}, which has no direction for metric="cosine"; '
+        "remove such rows"
+    )

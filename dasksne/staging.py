@@ -14,19 +14,20 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import zarr
+from scipy.sparse import csr_array, issparse
 
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
 from dasksne.run import Run
 from dasksne.source import (
+    KINDS,
     TILE_COLUMNS,
     ArrayRows,
-    Features,
     Inspection,
-    Precomputed,
     Rows,
     Source,
     StoredRows,
+    dense,
     inspect,
     row_chunks,
 )
@@ -35,7 +36,8 @@ from dasksne.types import FloatArray
 LARGEST_PLAIN_EXPONENT = 300
 """Data within 2**-300 to 2**300 is used as it is: its squares are ordinary numbers."""
 
-Data: TypeAlias = npt.NDArray[Any] | da.Array
+Data: TypeAlias = npt.NDArray[Any] | csr_array | da.Array
+"""X: what is not a Dask array is in this process's memory."""
 
 
 class Look(NamedTuple):
@@ -50,8 +52,7 @@ class Look(NamedTuple):
 
     def source(self, rows: Rows, metric: str) -> Source:
         """Return the distances between the rows that were looked at."""
-        kind = Precomputed if metric == "precomputed" else Features
-        return kind(rows, self.exponent)
+        return KINDS[metric](rows, self.exponent)
 
 
 def as_collection(x: Any, fewest: int = 2) -> Any:
@@ -83,6 +84,8 @@ def require_numbers(x: Data, *, square: bool) -> Data:
     """
     if x.dtype.kind not in "biuf":
         raise InvalidInputError(f"X has dtype {x.dtype}; it must be real numbers")
+    if square and issparse(x):
+        raise InvalidInputError("X is sparse; precomputed distances are given dense, all of them")
     if square and x.shape[0] != x.shape[1]:
         raise InvalidInputError(f"X has shape {x.shape}; precomputed distances are a square matrix")
     if x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize:
@@ -107,7 +110,7 @@ def _require_dask_is_usable(x: da.Array, fewest: int) -> None:
         )
 
 
-def look_at_array(x: npt.NDArray[Any], metric: str) -> Look:
+def look_at_array(x: npt.NDArray[Any] | csr_array, metric: str) -> Look:
     """Look at an array of this process; see `look_at_stored`."""
     rows = ArrayRows(x)
     chunks = row_chunks(*rows.shape)
@@ -120,7 +123,8 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     Raises
     ------
     InvalidInputError
-        X holds NaN or infinity, or is not a matrix of distances where it should be.
+        X holds NaN or infinity, or is not a matrix of distances, or holds a row of zeros, where
+        the metric forbids it.
     """
     parts = executor.map(inspect, row_chunks(*rows.shape), rows, metric)
     return _look((executor.result(part) for part in parts), rows.shape)
@@ -139,14 +143,14 @@ def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> St
         da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
-            run.write("X", rows, np.asarray(x[rows]))
+            run.write("X", rows, dense(x[rows]))
     return stored_rows(run)
 
 
 @contextmanager
 def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
     """Give X as rows that every task reads: an array from memory, if tasks see it, else a copy."""
-    if isinstance(x, np.ndarray) and executor.shares_memory:
+    if not isinstance(x, da.Array) and executor.shares_memory:
         yield ArrayRows(x)
         return
     with scratch_run() as run:
@@ -199,8 +203,7 @@ def stored_rows(run: Run, name: str = "X") -> StoredRows:
 def stored_source(run: Run) -> Source:
     """Return the distances of a run's data, as its attributes describe it."""
     state = run.state
-    kind = Precomputed if state["parameters"]["metric"] == "precomputed" else Features
-    return kind(stored_rows(run), state["exponent"])
+    return KINDS[state["parameters"]["metric"]](stored_rows(run), state["exponent"])
 
 
 def _look(inspections: Iterable[Inspection], shape: tuple[int, int]) -> Look:

@@ -44,20 +44,17 @@ def first_map(job: Job, look: Look) -> FloatArray:
     return finished_start(y, settings.seed)
 
 
-def rival_maps(job: Job, look: Look) -> list[FloatArray]:
+def rival_maps(job: Job) -> list[FloatArray]:
     """Return the starts that race in the last stage of init="best" against the annealed map.
 
     Annealing leads most data to one good map, whatever the start; the rivals are for the others.
     """
-    settings, n = job.settings, job.plan.n_points
-    if not settings.races:
-        return []
-    last = len(job.schedule) - 1
-    maps = [spectral_map(job, last)]
-    if last > 0:  # else it is what they race against
-        maps.append(first_map(job, look))
-    seeds = range(settings.seed + 1, settings.seed + 1 + RANDOM_RIVALS)
-    maps += [random_start(n, settings.n_components, seed) for seed in seeds]
+    settings = job.settings
+    first = settings.seed + 1
+    maps = [spectral_map(job, len(job.schedule) - 1)] + [
+        random_start(job.plan.n_points, settings.n_components, seed)
+        for seed in range(first, first + RANDOM_RIVALS)
+    ]
     return [finished_start(y, settings.seed) for y in maps]
 
 

@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 from dask.delayed import delayed
+from scipy.sparse import csr_array
 
 from dasksne.affinities import Width, width_of
 from dasksne.errors import InvalidInputError, StoreError
@@ -18,13 +19,16 @@ from dasksne.plan import Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import (
+    Directions,
     Features,
     GivenDistances,
     Reference,
     Rows,
     Source,
     StoredRows,
+    complaint_of_direction,
     complaint_of_sign,
+    dense,
     row_chunks,
 )
 from dasksne.types import FloatArray, IntArray
@@ -77,7 +81,7 @@ def fitted_map(source: Source, embedding: Rows, settings: Settings, plan: Plan) 
     )
 
 
-def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> FloatArray:
+def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any] | csr_array) -> FloatArray:
     """Place the rows of an array on a map.
 
     Parameters
@@ -85,7 +89,7 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> Flo
     executor : Executor
         Entered.
     fitted : FittedMap
-    X : numpy.ndarray of shape (M, D), or (M, N) where it holds distances
+    X : numpy.ndarray or csr_array of shape (M, D), or (M, N) where it holds distances
 
     Returns
     -------
@@ -94,14 +98,16 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any]) -> Flo
     Raises
     ------
     InvalidInputError
-        X holds NaN, infinity or a negative distance; before any work.
+        X holds NaN, infinity, a negative distance, or a row of zeros that has no direction;
+        before any work.
     """
-    step = row_chunks(*X.shape)[0].stop
-    for rows in _slices(len(X), step):
-        _require_values(X[rows], rows.start, fitted)
-    step = min(step, fitted.block_rows, -(-len(X) // executor.n_threads))
+    n_rows, n_columns = X.shape
+    step = row_chunks(n_rows, n_columns)[0].stop
+    for rows in _slices(n_rows, step):
+        _require_values(dense(X[rows]), rows.start, fitted)
+    step = min(step, fitted.block_rows, -(-n_rows // executor.n_threads))
     shared = executor.broadcast(fitted)
-    parts = executor.map(_place, [X[rows] for rows in _slices(len(X), step)], shared)
+    parts = executor.map(_place, [dense(X[rows]) for rows in _slices(n_rows, step)], shared)
     return np.concatenate([executor.result(part) for part in parts])
 
 
@@ -165,7 +171,10 @@ def _require_values(X: npt.NDArray[Any], first_row: int, fitted: FittedMap) -> N
         raise InvalidInputError(
             f"X holds NaN or infinity in row {first_row + bad[0]}; remove or fill such rows"
         )
+    complaint = None
     if isinstance(fitted.points, GivenDistances):
         complaint = complaint_of_sign(first_row, X)
-        if complaint is not None:
-            raise InvalidInputError(complaint)
+    elif isinstance(fitted.points, Directions):
+        complaint = complaint_of_direction(first_row, X)
+    if complaint is not None:
+        raise InvalidInputError(complaint)

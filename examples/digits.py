@@ -7,7 +7,6 @@ from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
 import dasksne
-from dasksne.plot import plot
 
 
 def main(folder: Path, **options: object) -> None:
@@ -17,7 +16,7 @@ def main(folder: Path, **options: object) -> None:
     Y = model.fit_transform(X)
     print(f"C = {model.kl_divergence_:.2f} nats after {model.n_iter_} iterations")
     print(f"trustworthiness {trustworthiness(X, Y, n_neighbors=12):.3f}")
-    plot(Y, folder / "digits.png", labels=labels)
+    dasksne.plot(Y, folder / "digits.png", labels=labels)
 
 
 if __name__ == "__main__":

@@ -590,7 +590,7 @@ def test_messages_name_the_argument():
         ({"sigma": math.inf}, "sigma"),
         ({"sigma": 1e-200}, "sigma"),
         ({"sigma": 1.0, "perplexity": 5}, "both"),
-        ({"metric": "manhattan"}, "'euclidean' or 'precomputed', got 'manhattan'"),
+        ({"metric": "manhattan"}, "'euclidean', 'cosine' or 'precomputed', got 'manhattan'"),
         ({"metric": "manhattan", "sigma": 1.0}, "'manhattan'"),
         ({"metric": "precomputed"}, r"square, \(N, N\), got shape \(40, 5\)"),
     ],

@@ -100,6 +100,39 @@ def test_digits_are_drawn_and_exported_in_their_colours():
     assert {f">{k}<" for k in range(10)} <= set(re.findall(r">\d<", _texts("d.svg")))
 
 
+@pytest.mark.parametrize(
+    ("asked", "label"), [(["cost"], "cost in nats"), (["2"], "column 2"), ([], "label")]
+)
+def test_points_are_coloured_by_what_is_asked_for(asked, label):
+    np.save("ages.npy", np.linspace(20.5, 80.5, 90))
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK, "--labels", "ages.npy")
+    options = ["--color-by", *asked] if asked else []
+    command("plot", "map.zarr", "map.svg", *options)
+    assert f">{label}<" in _texts("map.svg")
+    command("plot", "map.zarr", "map.html", *options)
+    assert f'"{label}"' in Path("map.html").read_text()
+
+
+def test_the_history_is_drawn():
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    command("plot", "map.zarr", "history.svg", "--history")
+    assert ">cost per point in nats<" in _texts("history.svg")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--color-by", "6"], "use 'labels', 'cost' or a column of X, 0 to 5"),
+        (["--color-by", "age"], "use 'labels', 'cost' or a column of X, 0 to 5"),
+        (["--color-by", "cost", "--history"], "give one of --labels, --color-by and --history"),
+    ],
+)
+def test_what_has_no_colour_is_refused(options, said):
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    assert said in command("plot", "map.zarr", "map.png", *options, code=2).stderr
+    assert not Path("map.png").exists()
+
+
 def _texts(path):
     """Return the comments of an SVG: matplotlib writes each of its texts into one."""
     return Path(path).read_text().replace("<!-- ", ">").replace(" -->", "<")

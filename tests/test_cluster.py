@@ -21,7 +21,7 @@ from dasksne.run import Run
 
 N = 200
 
-pytestmark = pytest.mark.usefixtures("client")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,20 @@ def test_a_broadcast_value_arrives_whole(size):
         assert isinstance(shared, Calibration if size == 10 else Future)
         (handle,) = executor.map(type, [shared])
         assert executor.result(handle) is Calibration
+
+
+def test_results_are_reduced_on_a_worker(client):
+    with current_executor() as executor:
+        whole = executor.reduce(list, executor.map(int, range(4)))
+        assert client.who_has([whole])
+        assert executor.result(whole) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("readers", "by_reference"), [(2, False), (20, True)])
+def test_the_more_readers_the_sooner_a_value_is_sent_once(readers, by_reference):
+    with current_executor() as executor:
+        shared = executor.broadcast(np.zeros(INLINE_BYTES // 100), readers)
+        assert isinstance(shared, Future) == by_reference
 
 
 def test_a_broadcast_value_is_on_every_worker(client, monkeypatch):

@@ -37,6 +37,8 @@ def assert_same(found, expected):
     assert found.kl_divergence_ == expected.kl_divergence_
 
 
+# The sparse data of some checks hold rows that are equal.
+@pytest.mark.filterwarnings("ignore:.*rows cannot reach the perplexity:UserWarning")
 @parametrize_with_checks([dasksne.SNE(perplexity=2, max_iter=5)])
 def test_it_is_an_estimator(estimator, check):
     check(estimator)
@@ -286,10 +288,35 @@ def test_chunks_of_unknown_size(data):
         sne().fit(X[X[:, 0] > 0.0])
 
 
+@pytest.mark.parametrize("kind", ["csr_array", "csc_matrix", "coo_array"])
+def test_sparse_data_stays_sparse_in_memory(data, kind, tmp_path, monkeypatch):
+    data[np.abs(data) < 0.3] = 0.0
+    X = getattr(scipy.sparse, kind)(data)
+    monkeypatch.setattr("dasksne.source.CHUNK_BYTES", 64 * 8 * 5)
+    rows = []
+    for form in (scipy.sparse.csr_array, scipy.sparse.csr_matrix):
+        toarray = form.toarray
+
+        def look(block, toarray=toarray, **options):
+            rows.append(block.shape[0])
+            return toarray(block, **options)
+
+        monkeypatch.setattr(form, "toarray", look)
+    expected = sne().fit(data)
+    for options in ({}, {"store": tmp_path / "run.zarr"}):
+        found = sne(**options).fit(X)
+        assert_same(found, expected)
+        new = scipy.sparse.csr_array(data[:70:3] + 0.25)
+        np.testing.assert_array_equal(found.transform(new), expected.transform(new.toarray()))
+    assert max(rows) <= 64, rows
+    # A number and a column for each entry, and where each row begins.
+    assert sne().plan(X).x_bytes == 12 * np.count_nonzero(data) + 4 * (N + 1)
+
+
 @pytest.mark.usefixtures("no_work")
-def test_sparse_matrices(data):
-    with pytest.raises(TypeError, match=r"[Ss]parse"):
-        sne().fit(scipy.sparse.csr_array(data))
+def test_sparse_data_that_cannot_be_taken(data):
+    with pytest.raises(InvalidInputError, match="X is sparse; precomputed distances"):
+        sne(metric="precomputed").fit(scipy.sparse.eye_array(N))
     X = da.from_array(data, chunks=(30, 5))
     X = X.map_blocks(scipy.sparse.csr_array, meta=scipy.sparse.csr_array((0, 0)))
     with pytest.raises(InvalidInputError, match=r"blocks of csr_array.*toarray"):

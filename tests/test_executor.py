@@ -46,6 +46,15 @@ def test_handles_are_items_and_arguments(executor):
     assert [executor.result(handle) for handle in handles] == [104, 105, 106]
 
 
+def test_results_are_reduced_in_the_order_of_their_handles(executor):
+    def late(item):
+        time.sleep(0.02 * (2 - item))
+        return item
+
+    whole = executor.reduce(list, executor.map(late, range(3)))
+    assert executor.result(whole) == [0, 1, 2]
+
+
 def test_an_error_of_a_task_is_raised_where_it_is_waited_for(executor):
     def fail(item):
         raise ZeroDivisionError(item)

@@ -15,6 +15,8 @@ from dasksne import affinities, checkpoint
 from dasksne.errors import StoreError
 from dasksne.run import Run
 
+pytestmark = pytest.mark.slow
+
 N = 96
 OPTIONS = {"perplexity": 6.0, "annealing": None, "max_iter": 8, "random_state": 1}
 LAYOUT = {"block_rows": 32, "shards": 3}

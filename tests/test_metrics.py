@@ -307,8 +307,8 @@ def test_what_is_no_pair_of_data_and_map(data, embedded):
         metrics.trustworthiness(data, np.where(embedded == embedded[7, 0], np.nan, embedded))
     with pytest.raises(InvalidInputError, match="square matrix"):
         metrics.trustworthiness(data, embedded, metric="precomputed")
-    with pytest.raises(InvalidInputError, match="metric='cosine' is not known"):
-        metrics.trustworthiness(data, embedded, metric="cosine")
+    with pytest.raises(InvalidInputError, match="metric='manhattan' is not known"):
+        metrics.trustworthiness(data, embedded, metric="manhattan")
     with pytest.raises(InvalidInputError, match="at least 3 points"):
         metrics.quality_curve(data[:2], embedded[:2])
 

@@ -199,9 +199,9 @@ def test_several_maps_share_one_pass_over_the_shards(rng, tmp_path, monkeypatch)
     run.create(overwrite=False)
     X, maps = rng.normal(size=(200, 5)), list(rng.normal(size=(5, 200, 2)))
     reads = []
-    plain = Run.read
+    plain = Run.read_whole
     layout = {"block_rows": 50, "shards": 2, "p_storage": "zarr"}
     with objective_of(X, perplexity=PERPLEXITY, run=run, **layout) as objective:
-        monkeypatch.setattr(Run, "read", lambda *given: reads.append(given) or plain(*given))
+        monkeypatch.setattr(Run, "read_whole", lambda *given: reads.append(given) or plain(*given))
         objective.evaluate_all(maps)
     assert len(reads) == 4

@@ -17,6 +17,8 @@ from dasksne.landmarks import landmark_indices
 from dasksne.optimise import schedule
 from dasksne.run import Run
 
+pytestmark = pytest.mark.slow
+
 N = 300
 SMALL = {
     (job, "LARGEST_ANNEALED"): 100,
@@ -210,7 +212,7 @@ def test_a_start_that_is_there_is_not_made_again(data, tmp_path, monkeypatch):
     store = tmp_path / "run.zarr"
     expected = sne().fit(data)
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "go_through_stages", lambda *_, **__: 1 / 0)
+        patch.setattr(launch, "go_through_stages", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             sne(store=store).fit(data)
     monkeypatch.setattr(launch, "placed_start", lambda *_: pytest.fail("made again"))

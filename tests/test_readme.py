@@ -16,12 +16,13 @@ URL = "https://github.com/dasksne/dasksne"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SETUPS = [text for kind, text in BLOCKS if text.startswith("git clone")]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+(CLUSTER,) = (text for text in PYTHON if "Client" in text)
 SHELL = [text for kind, text in BLOCKS if kind == "sh" and text not in SETUPS]
 
 
 def test_all_code_is_known_to_these_tests():
     assert len(BLOCKS) == len(SETUPS) + len(PYTHON) + len(SHELL)
-    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 6, 2)
+    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 7, 2)
 
 
 def test_what_it_points_to_is_there():
@@ -52,9 +53,10 @@ def run_shell(text):
     return subprocess.check_output(["bash", "-euc", text], text=True)
 
 
+@pytest.mark.slow
 def test_python_examples(folder):
-    iris, literal, cluster, new, reading, judging = PYTHON
-    assert "Client" in cluster
+    iris, literal, annotated, cluster, new, reading, judging = PYTHON
+    assert cluster == CLUSTER
     cost, iterations, *_ = run_python(iris).split()
     assert 12.7 < float(cost) < 12.8
     assert int(iterations) > 0
@@ -62,6 +64,7 @@ def test_python_examples(folder):
     lowest, gradient = run_python(literal).split()
     assert float(lowest) > 0.0
     assert float(gradient) < 0.1
+    assert run_python(annotated) == "(150, 2)\n"
     assert float(run_python(new)) == 0.0
     row_sum, again = run_python(reading).split()
     assert float(row_sum) == 1.0
@@ -74,14 +77,16 @@ def test_python_examples(folder):
 
 @pytest.mark.cluster
 def test_the_python_example_on_a_cluster(folder):
-    run_python(PYTHON[2])
+    run_python(CLUSTER)
     assert (folder / "cluster.zarr").is_dir()
 
 
+@pytest.mark.slow
 def test_shell_examples(folder):
     printed = run_shell(SHELL[0])
     assert "150 points of 6 features" in printed
-    assert (folder / "map.svg").exists()
+    for name in ("map.svg", "map.html", "history.png"):
+        assert (folder / name).exists()
     assert (folder / "map.csv").read_text().startswith("sne0,sne1\n")
     assert len((folder / "new.csv").read_text().splitlines()) == 1 + 20
 

@@ -36,7 +36,7 @@ def settings(**changes):
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("metric", "'euclidean', 'precomputed'"),
+        ("metric", "'euclidean', 'cosine', 'precomputed'"),
         ("init", "'pca', 'random', 'spectral', 'best'"),
         ("optimizer", "'lbfgs', 'momentum'"),
         ("dtype", "'float64', 'float32'"),

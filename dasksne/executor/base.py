@@ -1,6 +1,6 @@
 """What an executor does, whichever it is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
@@ -48,8 +48,8 @@ class Executor(Protocol):
         """Tell those who look at a dashboard how far the work is; not every time it is called."""
         ...
 
-    def broadcast(self, value: Any) -> Handle:
-        """Put a value, the same for all tasks, where tasks read it."""
+    def broadcast(self, value: Any, readers: int = 2) -> Handle:
+        """Put a value, the same for all tasks, where so many tasks read it (or some more)."""
         ...
 
     def hold(self, value: Any) -> None:
@@ -58,6 +58,10 @@ class Executor(Protocol):
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item; return the handles of the results."""
+        ...
+
+    def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
+        """Start function(results), of all results in the order of their handles."""
         ...
 
     def result(self, handle: Handle) -> Any:

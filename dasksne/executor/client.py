@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
@@ -23,8 +23,8 @@ from dasksne.errors import ClusterError, InvalidInputError, ResourceError, Sched
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 
-INLINE_BYTES = 1_000_000
-"""A value of at most so many bytes travels inside each task; a larger one is sent once."""
+INLINE_BYTES = 2_000_000
+"""What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
 WORKER_SECONDS = 60
 """To wait for the first worker: a batch system starts it after the scheduler."""
 POLL_SECONDS = 2
@@ -104,12 +104,12 @@ class ClientExecutor:
             with self._named_losses():
                 self._client.log_event("dasksne", dict(event))
 
-    def broadcast(self, value: Any) -> Handle:
-        """Send a large array to all workers, once; leave a small one to travel with the tasks.
+    def broadcast(self, value: Any, readers: int = 2) -> Handle:
+        """Send a large array to all workers, once; leave a small one to travel with its readers.
 
         It is a task's result, not scattered data, which would be gone with its last worker.
         """
-        return value if sizeof(value) <= INLINE_BYTES else self._send(value)
+        return value if readers * sizeof(value) <= INLINE_BYTES else self._send(value)
 
     def hold(self, value: Any) -> None:
         """Send a value to all workers; it is known by its identity."""
@@ -139,6 +139,12 @@ class ClientExecutor:
                 )
                 for item in items
             ]
+
+    def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
+        """Start function(results) on a worker: only what it returns comes here, in one trip."""
+        name = getattr(function, "__name__", "task").lstrip("_")
+        with self._named_losses():
+            return self._client.submit(_limited, function, list(handles), key=_key(name, ""))
 
     def result(self, handle: Handle) -> Any:
         """Bring a result to this process.

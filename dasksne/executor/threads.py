@@ -1,6 +1,6 @@
 """Work on the threads of this process, or on its main thread alone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -60,7 +60,7 @@ class ThreadExecutor:
     def log_event(self, event: Mapping[str, Any]) -> None:
         """Do nothing: threads have no dashboard."""
 
-    def broadcast(self, value: Any) -> Handle:
+    def broadcast(self, value: Any, readers: int = 2) -> Handle:  # noqa: ARG002
         """Return the value itself."""
         return value
 
@@ -73,6 +73,10 @@ class ThreadExecutor:
             self._pool.submit(function, *(_value(argument) for argument in (item, *shared)))
             for item in items
         ]
+
+    def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
+        """Wait for the results, and start function(results)."""
+        return self._pool.submit(function, [_value(handle) for handle in handles])
 
     def result(self, handle: Handle) -> Any:
         """Wait for a result."""

@@ -93,3 +93,12 @@ def _four_rows(rows, i, tile, sums):  # type: ignore[no-untyped-def]
             sums[TILE + j] += (b[k] - x) ** 2
             sums[2 * TILE + j] += (c[k] - x) ** 2
             sums[3 * TILE + j] += (d[k] - x) ** 2
+
+
+def directions(values: FloatArray) -> FloatArray:
+    """Return rows of length one, whatever their length was; NaN where a row is zero."""
+    with np.errstate(invalid="ignore"):
+        # Squares of the quotients neither overflow nor vanish.
+        values = values / np.max(np.abs(values), axis=1, keepdims=True)
+        unit: FloatArray = values / np.sqrt(np.sum(values * values, axis=1, keepdims=True))
+    return unit

@@ -61,7 +61,7 @@ def engine_of(X: np.ndarray, **options: Any) -> Iterator[Engine]:
         source = look_at_array(X, settings.metric).source(rows, settings.metric)
         plan = plan_run(
             X.shape,
-            X.itemsize,
+            X.nbytes,
             settings,
             store=None,
             memory_limit=None,

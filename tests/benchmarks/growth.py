@@ -54,7 +54,7 @@ def _measure(n: int, options: Namespace) -> dict[str, Any]:
         objective = engine.objective(calibration)
 
         def by_fourier() -> object:
-            return start_repulsion(executor, Y, Y, rows, "fourier", rtol)()
+            return executor.result(start_repulsion(executor, Y, Y, rows, "fourier", rtol)())
 
         seconds |= alternate(
             {

@@ -20,6 +20,8 @@ from dasksne import affinities
 from dasksne.errors import ClusterError, ResourceError
 from dasksne.run import Run
 
+pytestmark = pytest.mark.slow
+
 N = 300
 SOME, ALL = 3, 20
 """Random deaths in the ordinary suite, and behind the marker."""
@@ -108,8 +110,8 @@ def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch)
     broadcast = dasksne.executor.client.ClientExecutor.broadcast
     sent = []
 
-    def broadcast_and_kill(self, value):
-        handle = broadcast(self, value)
+    def broadcast_and_kill(self, value, *readers):
+        handle = broadcast(self, value, *readers)
         sent.append(handle)
         if len(sent) == 20:
             assert len(client.who_has([handle])[handle.key]) == 2
@@ -274,8 +276,12 @@ def test_a_driver_killed_on_a_cluster(cluster, tmp_path, data, store):
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:no worker is left")  # the new scheduler is there before them
-def test_a_scheduler_that_comes_back(tmp_path, data, store):
-    """Told so, the driver waits for it, and goes on from its checkpoint by itself."""
+@pytest.mark.parametrize("seconds", [1.0, 12.0])
+def test_a_scheduler_that_comes_back(tmp_path, data, store, seconds):
+    """Told so, the driver waits for it, and goes on from its checkpoint by itself.
+
+    Also where the client has given up meanwhile, after its timeout.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -285,7 +291,9 @@ def test_a_scheduler_that_comes_back(tmp_path, data, store):
         def restart():
             for process in (cluster.scheduler, *cluster.workers):
                 kill(process)
-            threading.Timer(1.0, lambda: (cluster.start_scheduler(), cluster.replenish())).start()
+            threading.Timer(
+                seconds, lambda: (cluster.start_scheduler(), cluster.replenish())
+            ).start()
 
         model = sne(store=store, checkpoint_seconds=0.1, callbacks=at(1, 5, restart))
         with (
@@ -293,6 +301,7 @@ def test_a_scheduler_that_comes_back(tmp_path, data, store):
             pytest.warns(UserWarning, match=f"127.0.0.1:{port} is lost; waiting up to 60s"),
         ):
             found = model.fit(data)
+        assert client.status == ("running" if seconds == 1.0 else "closed")
     assert_same(found, expected(data))
 
 

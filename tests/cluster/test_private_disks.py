@@ -12,6 +12,8 @@ from processes import cluster_of, kill
 import dasksne
 from dasksne.errors import StoreError
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"perplexity": 8.0, "annealing": [20.0], "max_iter": 10, "random_state": 3}
 LAYOUT = {"block_rows": 32, "shards": 4}
 

@@ -1,0 +1,51 @@
+"""A map of an AnnData object, kept in it, as scanpy's tools keep theirs."""
+
+from typing import Any
+
+from dasksne.errors import InvalidInputError
+from dasksne.estimator import SNE
+
+
+def sne(
+    adata: Any, *, use_rep: str | None = None, key_added: str = "X_sne", **options: Any
+) -> None:
+    """Map the observations of an AnnData object, and keep the map in its `obsm`.
+
+    Parameters
+    ----------
+    adata : anndata.AnnData
+        Gains the map as `obsm[key_added]`, shape (N, d), and as `uns[key_added]` the options,
+        the final cost in nats and the number of iterations.
+    use_rep : str, optional
+        What of `obsm` is mapped; X where it is not given.
+    key_added : str, optional
+    **options
+        Those of `dasksne.SNE`.
+
+    Raises
+    ------
+    InvalidInputError
+        `obsm` has no such member, or what is mapped, or an option, cannot be used.
+
+    Examples
+    --------
+    >>> import anndata, numpy, dasksne
+    >>> adata = anndata.AnnData(obsm={"X_pca": numpy.random.default_rng(0).normal(size=(60, 5))})
+    >>> dasksne.sne(adata, use_rep="X_pca", perplexity=10)
+    >>> adata.obsm["X_sne"].shape
+    (60, 2)
+    """
+    if use_rep is not None and use_rep not in adata.obsm:
+        raise InvalidInputError(
+            f"use_rep={use_rep!r} is not in obsm, which holds {', '.join(adata.obsm) or 'nothing'}"
+        )
+    x = adata.X if use_rep is None else adata.obsm[use_rep]
+    if x is None:
+        raise InvalidInputError("X is not there; give use_rep, the name of a member of obsm")
+    model = SNE(**options)
+    adata.obsm[key_added] = model.fit_transform(x)
+    adata.uns[key_added] = {
+        "params": {"use_rep": use_rep or "X", **options},
+        "kl_divergence": model.kl_divergence_,
+        "n_iter": model.n_iter_,
+    }

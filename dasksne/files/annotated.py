@@ -1,0 +1,69 @@
+"""AnnData files, .h5ad: what is mapped comes out of X or obsm, the map goes into obsm."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dasksne.errors import InvalidInputError
+from dasksne.files.places import Input, Labels, Place, Taken, as_labels, package
+from dasksne.files.tables import matrix
+from dasksne.types import FloatArray
+
+MAP = "X_sne"
+"""The map's name in obsm."""
+
+
+def read_h5ad(place: Place, taken: Taken) -> Input:
+    """Read X or a member of obsm, dense or sparse, and a column of obs as labels."""
+    read = package("anndata.io", place.source).read_elem
+    with place.open() as opened, _hdf5(place, opened) as file:
+        where = "X" if taken.key in (None, "X") else f"obsm/{taken.key}"
+        if where not in file:
+            listed = ", ".join(["X" if "X" in file else "no X", *file.get("obsm", ())])
+            raise InvalidInputError(f"{place.source} holds {listed}; choose one of them with --key")
+        x = read(file[where])
+        labels = None
+        if taken.labels is not None:
+            columns = list(file["obs"].attrs["column-order"])
+            if taken.labels not in columns:
+                raise InvalidInputError(
+                    f"{place.source} has no column {taken.labels!r} in obs; it has "
+                    f"{', '.join(columns) or 'none'}"
+                )
+            labels = as_labels(read(file["obs"][taken.labels]), place.source)
+    return Input(matrix(x, place.source) if hasattr(x, "columns") else x, labels)
+
+
+def write_h5ad(path: str, embedding: FloatArray, labels: Labels | None) -> None:
+    """Add a map to the obsm of a .h5ad that is there, or make one that holds it alone."""
+    if not Path(path).exists():
+        anndata, pandas = package("anndata", path), package("pandas", path)
+        obs = pandas.DataFrame(index=[str(row) for row in range(len(embedding))])
+        if labels is not None:
+            obs["label"] = pandas.Categorical(labels) if labels.dtype.kind == "U" else labels
+        anndata.AnnData(obs=obs, obsm={MAP: np.asarray(embedding)}).write_h5ad(path)
+        return
+    io = package("anndata.io", path)
+    place = Place.locate(path)
+    with Path(path).open("r+b") as opened, _hdf5(place, opened, "r+") as file:
+        obs = file["obs"]
+        n_rows = len(io.read_elem(obs[obs.attrs["_index"]]))
+        if n_rows != len(embedding):
+            raise InvalidInputError(
+                f"{path} has {n_rows} rows, and the map {len(embedding)}; give the file that was "
+                "mapped, or a name that is free"
+            )
+        io.write_elem(file.require_group("obsm"), MAP, np.asarray(embedding))
+
+
+@contextmanager
+def _hdf5(place: Place, opened: Any, mode: str = "r") -> Iterator[Any]:
+    h5py = package("h5py", place.source)
+    with (
+        place.reading("write it with AnnData.write_h5ad", OSError, KeyError),
+        h5py.File(opened, mode) as file,
+    ):
+        yield file

@@ -14,8 +14,8 @@ def sne(
     Parameters
     ----------
     adata : anndata.AnnData
-        Gains the map as `obsm[key_added]`, shape (N, d), and as `uns[key_added]` the options,
-        the final cost in nats and the number of iterations.
+        Gains the map as `obsm[key_added]`, shape (N, d), and as `uns[key_added]` the options that
+        are numbers or texts, the final cost in nats and the number of iterations.
     use_rep : str, optional
         What of `obsm` is mapped; X where it is not given.
     key_added : str, optional
@@ -42,10 +42,15 @@ def sne(
     x = adata.X if use_rep is None else adata.obsm[use_rep]
     if x is None:
         raise InvalidInputError("X is not there; give use_rep, the name of a member of obsm")
-    model = SNE(**options)
-    adata.obsm[key_added] = model.fit_transform(x)
+    model = SNE(**options).fit(x)
+    adata.obsm[key_added] = model.embedding_
     adata.uns[key_added] = {
-        "params": {"use_rep": use_rep or "X", **options},
+        "params": {"use_rep": use_rep or "X", **_written(options)},
         "kl_divergence": model.kl_divergence_,
         "n_iter": model.n_iter_,
     }
+
+
+def _written(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that every version of AnnData can write to a file."""
+    return {name: value for name, value in options.items() if isinstance(value, str | float | int)}

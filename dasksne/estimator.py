@@ -18,6 +18,7 @@ from dasksne import launch
 from dasksne.errors import InvalidInputError
 from dasksne.executor import current_executor
 from dasksne.job import Event
+from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
@@ -207,7 +208,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Returns
         -------
-        ndarray of shape (N, n_components), or a Dask array for a Dask collection
+        ndarray of shape (N, n_components), or a Dask array for a Dask collection; what `set_output`
+        asks for, with the index of X where that is a data frame
 
         Raises
         ------
@@ -220,7 +222,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         data = self._fit(X)
         if isinstance(data, da.Array) and not isinstance(X, zarr.Array):
-            return da.from_array(self.embedding_, chunks=(data.chunks[0], -1))
+            return as_asked(self, X, da.from_array(self.embedding_, chunks=(data.chunks[0], -1)))
         return self.embedding_
 
     def transform(self, X: Any) -> Any:
@@ -280,7 +282,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         data = self._data(X, new=True)
         if isinstance(data, da.Array):
             placed = place_later(self._fitted, data)
-            return placed.compute() if isinstance(X, zarr.Array) else placed
+            return placed.compute() if isinstance(X, zarr.Array) else as_asked(self, X, placed)
         with current_executor() as executor:
             require_seen(executor, run)
             return place_now(executor, self._fitted, data)
@@ -392,9 +394,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def _data(self, X: Any, *, new: bool = False) -> Data:
         """Return X, or new points, as an array of `Data`; nothing lazy is computed."""
         fewest = 1 if new else 2
+        # The names of a data frame's columns are those of the empty one that Dask keeps of it.
+        named = X._meta if is_frame(X) else None  # noqa: SLF001
         X = as_collection(X, fewest)
         if isinstance(X, da.Array):
-            validate_data(self, X, reset=not new, skip_check_array=True)
+            validate_data(self, X if named is None else named, reset=not new, skip_check_array=True)
         else:
             # NaN and infinity are looked for later, where their rows can be named.
             X = validate_data(

@@ -64,7 +64,9 @@ OPTIONS = {
         float, "Effective number of neighbours of a point; 30 unless --sigma is given."
     ),
     "sigma": Option(float, "One width for all points instead, in the units of the data."),
-    "metric": Option(click.Choice(CHOICES["metric"]), "What the input holds."),
+    "metric": Option(
+        click.Choice(CHOICES["metric"]), "Distances of rows, of their directions, or as given."
+    ),
     "init": Option(
         str, "Where the map starts: pca, random, spectral, best, or a .npy file of shape (N, d)."
     ),

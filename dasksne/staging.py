@@ -18,6 +18,7 @@ from scipy.sparse import csr_array, issparse
 
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
+from dasksne.lazy import from_zarr
 from dasksne.run import Run
 from dasksne.source import (
     KINDS,
@@ -66,7 +67,7 @@ def as_collection(x: Any, fewest: int = 2) -> Any:
         A Dask array is no matrix, of unknown size, or not of dense blocks.
     """
     if isinstance(x, zarr.Array):
-        x = da.from_array(x, chunks=x.chunks)
+        x = from_zarr(x)
     if hasattr(x, "to_dask_array"):
         x = x.to_dask_array(lengths=True)
     if isinstance(x, da.Array):

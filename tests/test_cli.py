@@ -415,6 +415,11 @@ def _group():
             "embed features.npy -o m.zarr --labels labels.npy",
             "labels.npy has 80 labels for 90 points",
         ),
+        ("embed damaged.zarr -o m.zarr", "damaged.zarr: X cannot be read from (0, 0) on"),
+        ("embed short.csv -o m.zarr", "short.csv: column 'b' has no value in row 1"),
+        ("embed text.csv -o m.zarr", "text.csv: column 'b' holds 'n/a!' in row 1"),
+        ("embed features.npy -o m.zarr --columns a", "features.npy has no --columns"),
+        ("embed ftp://host/x.npy -o m.zarr", "ftp://host/x.npy is not a path or a URL of one of"),
         ("embed features.npy -o m.zarr --plot map.gif", "map.gif ends in no format"),
         ("embed features.npy -o m.zarr --plot map.png --n-components 3", "has 3"),
         ("embed features.npy -o m.zarr --scheduler tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
@@ -429,6 +434,10 @@ def test_a_failure_is_one_line_and_leaves_nothing(folder, arguments, message):
     _labels(80)
     _group()
     np.save("one.npy", np.zeros((1, 3)))
+    zarr.create_array("damaged.zarr", data=np.ones((90, 3)))
+    Path("damaged.zarr/c/0/0").write_bytes(b"abc")
+    Path("short.csv").write_text("a,b\n1,2\n3")
+    Path("text.csv").write_text("a,b\n1,2\n3,n/a!\n")
     before = sorted(folder.rglob("*"))
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         done = command(*arguments.split(), code=2)

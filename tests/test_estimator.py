@@ -5,7 +5,9 @@ import pickle
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import scipy.sparse
@@ -188,10 +190,43 @@ def test_arrays_come_back_as_they_came(data, tmp_path):
 
 
 def test_a_data_frame(data):
-    pandas = pytest.importorskip("pandas")
-    found = sne().fit(pandas.DataFrame(data, columns=list("abcde")))
+    found = sne().fit(pd.DataFrame(data, columns=list("abcde")))
     assert_same(found, sne().fit(data))
     assert list(found.feature_names_in_) == list("abcde")
+
+
+def test_a_data_frame_of_dask(data):
+    names = list("abcde")
+    frame = pd.DataFrame(data, columns=names, index=[f"row {i}" for i in range(N)])
+    lazy = dd.from_pandas(frame, npartitions=3, sort=False)
+    model = sne().fit(frame)
+    fitted = sne()
+    Y = fitted.fit_transform(lazy)
+    assert isinstance(Y, da.Array)
+    np.testing.assert_array_equal(Y, model.embedding_)
+    assert list(fitted.feature_names_in_) == names
+    with pytest.raises(ValueError, match="feature names"):
+        model.transform(lazy[names[::-1]])
+    model.set_output(transform="pandas")
+    for found in (model.transform(lazy), sne().set_output(transform="pandas").fit_transform(lazy)):
+        assert list(found.columns) == ["sne0", "sne1"]
+        assert list(found.index) == list(frame.index)
+        np.testing.assert_array_equal(found, Y)
+
+
+@pytest.mark.parametrize("codec", [None, "gzip", "zstd", "blosc"])
+def test_a_damaged_chunk_of_a_zarr_array_is_named(data, tmp_path, codec):
+    X = zarr.create_array(
+        tmp_path / "X.zarr",
+        data=data,
+        chunks=(40, 5),
+        compressors=None if codec is None else {"name": codec, "configuration": {}},
+    )
+    assert_same(sne().fit(X), sne().fit(data))
+    (tmp_path / "X.zarr" / "c" / "1" / "0").write_bytes(b"abc")
+    with pytest.raises(InvalidInputError, match=r"from \(40, 0\) on .* restore it"):
+        sne(store=tmp_path / "run.zarr").fit(X)
+    assert not (tmp_path / "run.zarr").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
 """Data and labels that come in, maps that go out."""
 
 import csv
+import io
+import sys
 
+import fsspec
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
+from anndata.io import write_elem
 
 from dasksne.errors import InvalidInputError
-from dasksne.files import read_input, read_labels, write_map
+from dasksne.files import Taken, read_input, read_labels, write_map
 from dasksne.labels import keep_labels, kept_labels
 from dasksne.run import Run
 
@@ -18,6 +24,8 @@ def x(rng):
 
 
 LABELS = np.arange(7) % 2
+NPY = b"\x93NUMPY\x01\x00"
+"""What a .npy begins with."""
 
 
 def test_digits_have_labels():
@@ -33,6 +41,19 @@ def test_npy_is_mapped_and_not_read(tmp_path, x):
     assert not found.X.flags.writeable
     np.testing.assert_array_equal(found.X, x)
     assert found.labels is None
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npz_is_mapped_where_it_is_not_compressed(tmp_path, x, order):
+    path = tmp_path / "x.npz"
+    x = np.asarray(x, order=order)
+    np.savez(path, other=np.zeros(3), X=x)
+    found = read_input(str(path)).X
+    assert isinstance(found, np.memmap)
+    assert not found.flags.writeable
+    np.testing.assert_array_equal(found, x)
+    np.savez_compressed(path, other=np.zeros(3), X=x)
+    np.testing.assert_array_equal(read_input(str(path)).X, x)
 
 
 @pytest.mark.parametrize("beside", [{}, {"labels": LABELS}, {"other": np.zeros(2)}])
@@ -60,9 +81,84 @@ def test_zarr_holds_an_array_or_a_group_with_x(tmp_path, x):
         assert (found.labels is None) == ("group" not in name)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_of_both_versions(tmp_path, x, version):
+    path = f"{tmp_path}/x.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=version)
+    group.create_array("obsm/X_pca", data=x)
+    group.create_array("kinds", data=LABELS)
+    found = read_input(path, taken=Taken(key="obsm/X_pca", labels="kinds"))
+    assert found.X.metadata.zarr_format == version
+    np.testing.assert_array_equal(found.X[:], x)
+    np.testing.assert_array_equal(found.labels, LABELS)
+
+
+def test_one_array_of_several_is_chosen_by_its_name(tmp_path, x):
+    path = f"{tmp_path}/x.npz"
+    np.savez(path, X=x, other=x[:, :2], kinds=LABELS)
+    found = read_input(path, taken=Taken(key="other", labels="kinds"))
+    np.testing.assert_array_equal(found.X, x[:, :2])
+    np.testing.assert_array_equal(found.labels, LABELS)
+    with pytest.raises(InvalidInputError, match=r"x\.npz holds X, other, kinds; it has no Y"):
+        read_input(path, taken=Taken(key="Y"))
+
+
 def test_zarr_may_be_at_a_url(x):
     zarr.create_array("memory://data/x.zarr", data=x)
     np.testing.assert_array_equal(read_input("memory://data/x.zarr").X[:], x)
+
+
+def _as_csv(file, x):
+    pd.DataFrame(x).rename(columns="c{}".format).to_csv(file, index=False)
+
+
+def _as_parquet(file, x):
+    pd.DataFrame(x).rename(columns=str).to_parquet(file)
+
+
+def _as_h5ad(file, x):
+    with h5py.File(file, "w") as opened:
+        write_elem(opened, "X", x)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [
+        ("npy", np.save),
+        ("npz", np.savez),
+        ("csv", _as_csv),
+        ("parquet", _as_parquet),
+        ("h5ad", _as_h5ad),
+    ],
+)
+def test_every_format_may_be_at_a_url_and_may_be_damaged(tmp_path, x, suffix, write):
+    data = io.BytesIO()
+    write(data, x)
+    url = f"memory://data/x.{suffix}"
+    with fsspec.open(url, "wb") as file:
+        file.write(data.getvalue())
+    np.testing.assert_array_equal(read_input(url).X, x)
+    with pytest.raises(InvalidInputError, match=rf"memory://none\.{suffix} cannot be opened"):
+        read_input(f"memory://none.{suffix}")
+    path = tmp_path / f"x.{suffix}"
+    for content in (b"", data.getvalue()[: len(data.getvalue()) // 2], b"\x80\x93" * 99):
+        path.write_bytes(content)
+        # Of a .csv that ends too early, the line where it does shows it: values are missing.
+        with pytest.raises(InvalidInputError, match=rf"x\.{suffix}( cannot be read as a|: column)"):
+            read_input(str(path))
+
+
+@pytest.mark.parametrize("source", ["ftp://host/x.npy", "file:///x::ftp://host/x.npy"])
+def test_other_protocols_are_refused(source):
+    with pytest.raises(InvalidInputError, match=r"x\.npy is not a path or a URL of one of"):
+        read_input(source)
+
+
+def test_a_format_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ImportError, match=r'x\.csv needs pandas; pip install "dasksne\[files\]"'):
+        read_input(f"{tmp_path}/x.csv")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +182,7 @@ def test_zarr_may_be_at_a_url(x):
         ),
         ("rubbish.npy", b"rubbish", r"rubbish\.npy .* numpy\.save"),
         ("rubbish.npz", b"rubbish", r"rubbish\.npz .* numpy\.savez"),
-        ("empty.npy", b"", r"empty\.npy .* numpy\.save"),
-        ("empty.npz", b"", r"empty\.npz .* numpy\.savez"),
+        ("renamed.npz", NPY, r"renamed\.npz .* numpy\.savez"),
         ("x.txt", b"1 2 3", r"x\.txt .* \.npy, \.npz, \.zarr, \.csv, "),
     ],
 )

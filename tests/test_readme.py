@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
+
+import dasksne
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +26,7 @@ SHELL = [text for kind, text in BLOCKS if kind == "sh" and text not in SETUPS]
 
 def test_all_code_is_known_to_these_tests():
     assert len(BLOCKS) == len(SETUPS) + len(PYTHON) + len(SHELL)
-    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 7, 2)
+    assert (len(SETUPS), len(PYTHON), len(SHELL)) == (2, 7, 3)
 
 
 def test_what_it_points_to_is_there():
@@ -89,6 +93,21 @@ def test_shell_examples(folder):
         assert (folder / name).exists()
     assert (folder / "map.csv").read_text().startswith("sne0,sne1\n")
     assert len((folder / "new.csv").read_text().splitlines()) == 1 + 20
+
+
+@pytest.mark.usefixtures("folder")
+def test_files_of_other_kinds(rng):
+    x = rng.normal(size=(150, 3))
+    obs = pd.DataFrame({"type": ["B", "T", "T"] * 50}, index=[f"cell{k}" for k in range(150)])
+    obs.assign(CD3=x[:, 0], CD8=x[:, 1], CD19=x[:, 2], batch="a").to_csv("cells.csv")
+    anndata.AnnData(obs=obs, obsm={"X_pca": x}).write_h5ad("cells.h5ad")
+    run_shell(SHELL[2])
+    found = anndata.read_h5ad("cells.h5ad")
+    opened = dasksne.open_run("genes.zarr")
+    np.testing.assert_array_equal(found.obsm["X_sne"], opened.embedding)
+    assert opened.labels.tolist() == obs["type"].tolist()
+    # The same rows, from the table's columns.
+    np.testing.assert_array_equal(dasksne.open_run("proteins.zarr").embedding, opened.embedding)
 
 
 @pytest.mark.cluster

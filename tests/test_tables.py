@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import anndata
+import dask.array as da
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,7 +85,7 @@ def test_numbers_of_any_type(kind):
     ("change", "taken", "said"),
     [
         ({}, {}, "column 'kind' holds '(left|right)' in row 0, which is no number; choose others"),
-        ({}, {"columns": ("a", "z")}, "z"),
+        ({}, {"columns": ("a", "z")}, "has no column 'z'; it has a, b, kind, c"),
         ({}, {"labels": "z"}, "'z'"),
         ({}, {"key": "X"}, "has no --key"),
         ({"c": [np.nan, *range(N - 1)]}, {"labels": "kind"}, "'c' has no value in row 0"),
@@ -134,6 +136,10 @@ def test_what_an_h5ad_does_not_hold_is_named(adata):
         read_input("x.h5ad", taken=Taken(key="X_umap"))
     with pytest.raises(InvalidInputError, match=r"no column 'age' in obs; it has kind"):
         read_input("x.h5ad", taken=Taken(labels="age"))
+    with h5py.File("other.h5ad", "w") as file:
+        file["data"] = np.zeros((3, 2))
+    with pytest.raises(InvalidInputError, match=r"other\.h5ad .* neither X nor obsm\); write"):
+        read_input("other.h5ad")
 
 
 def test_a_map_goes_into_an_h5ad_beside_all_else(adata, rng):
@@ -193,6 +199,16 @@ def test_an_anndata_object_gains_its_map(adata):
     assert adata.uns["X_other"]["params"] == {"use_rep": "X_pca", **options}
     adata.write_h5ad("x.h5ad")
     assert anndata.read_h5ad("x.h5ad").uns["X_sne"]["n_iter"] == adata.uns["X_sne"]["n_iter"]
+
+
+def test_an_anndata_object_can_be_written_whatever_the_options(frame):
+    x = frame[["a", "b", "c"]].to_numpy()
+    adata = anndata.AnnData(X=da.from_array(x, chunks=(15, 3)))
+    options = {"store": Path("run.zarr"), "annealing": None, "callbacks": lambda _event: None}
+    dasksne.sne(adata, perplexity=5, max_iter=3, **options)
+    assert isinstance(adata.obsm["X_sne"], np.ndarray)
+    assert adata.uns["X_sne"]["params"] == {"use_rep": "X", "perplexity": 5, "max_iter": 3}
+    adata.write_h5ad("x.h5ad")
 
 
 def test_an_anndata_object_without_what_is_asked_for(adata):

@@ -22,8 +22,12 @@ def read_h5ad(place: Place, taken: Taken) -> Input:
     with place.open() as opened, _hdf5(place, opened) as file:
         where = "X" if taken.key in (None, "X") else f"obsm/{taken.key}"
         if where not in file:
-            listed = ", ".join(["X" if "X" in file else "no X", *file.get("obsm", ())])
-            raise InvalidInputError(f"{place.source} holds {listed}; choose one of them with --key")
+            members = [*(["X"] if "X" in file else []), *file.get("obsm", ())]
+            if not members:
+                raise ValueError("it holds neither X nor obsm")
+            raise InvalidInputError(
+                f"{place.source} holds {', '.join(members)}; choose one of them with --key"
+            )
         x = read(file[where])
         labels = None
         if taken.labels is not None:

@@ -29,10 +29,8 @@ def read_npz(place: Place, taken: Taken) -> Input:
     with (
         place.reading("write it with numpy.savez, without Python objects", zipfile.BadZipFile),
         place.open() as file,
-        np.load(file, allow_pickle=False) as members,
+        np.lib.npyio.NpzFile(file, allow_pickle=False) as members,
     ):
-        if not isinstance(members, np.lib.npyio.NpzFile):
-            raise InvalidInputError(f"{place.source} is a .npy file by another name; rename it")
         name = _chosen(place, taken, members.files)
         labels = _labels(place, taken, members.files)
         mapped = None if place.path is None else _map_member(place, members.zip, f"{name}.npy")

@@ -75,9 +75,16 @@ class Place(NamedTuple):
         if self.path is not None:
             with self.path.open("rb") as file:
                 yield file
-        else:
-            with fsspec.open(self.source, "rb", **self.storage_options) as file:
-                yield file
+            return
+        try:
+            remote = fsspec.open(self.source, "rb", **self.storage_options).open()
+        except OSError as error:
+            raise InvalidInputError(
+                f"{self.source} cannot be opened ({type(error).__name__}: {error}); look at the "
+                "address and at --storage-options"
+            ) from error
+        with remote as file:
+            yield file
 
     @contextmanager
     def reading(self, remedy: str, *errors: type[Exception]) -> Iterator[None]:

@@ -31,30 +31,33 @@ def _exact(pandas: Any) -> dict[str, str]:
 def read_parquet(place: Place, taken: Taken) -> Input:
     """Read a .parquet, of its columns only those that are taken."""
     pandas = package("pandas", place.source)
-    package("pyarrow", place.source)
-    names = list(taken.columns)
-    if names and taken.labels is not None:
-        names.append(taken.labels)
-    said = f"write it with DataFrame.to_parquet; it must have {', '.join(names) or 'columns'}"
-    with place.reading(said, OSError), place.open() as file:
-        frame = pandas.read_parquet(file, columns=names or None)
+    parquet = package("pyarrow.parquet", place.source)
+    with place.reading("write it with DataFrame.to_parquet", OSError), place.open() as file:
+        _require_columns(place, parquet.read_schema(file).names, taken)
+        names = [*taken.columns, *_asked_labels(taken)] if taken.columns else None
+        frame = pandas.read_parquet(file, columns=names)
     return _taken(place, frame, taken)
 
 
 def _taken(place: Place, frame: Any, taken: Taken) -> Input:
     """Return the columns that are taken, as a matrix, and the labels."""
     frame = frame.rename(columns=str)
-    asked = [*taken.columns, *([] if taken.labels is None else [taken.labels])]
-    for name in asked:
-        if name not in frame.columns:
-            listed = ", ".join(frame.columns[:20])
-            raise InvalidInputError(
-                f"{place.source} has no column {name!r}; it has {listed}"
-                f"{', ...' if len(frame.columns) > 20 else ''}"
-            )
+    _require_columns(place, list(frame.columns), taken)
     columns = list(taken.columns) or [name for name in frame.columns if name != taken.labels]
     labels = None if taken.labels is None else as_labels(frame[taken.labels], place.source)
     return Input(matrix(frame[columns], place.source), labels)
+
+
+def _require_columns(place: Place, names: list[str], taken: Taken) -> None:
+    """Raise InvalidInputError where a column that is asked for is not among the names."""
+    for name in (*taken.columns, *_asked_labels(taken)):
+        if name not in names:
+            listed = ", ".join([*names[:20], *(["..."] if len(names) > 20 else [])])
+            raise InvalidInputError(f"{place.source} has no column {name!r}; it has {listed}")
+
+
+def _asked_labels(taken: Taken) -> list[str]:
+    return [] if taken.labels is None else [taken.labels]
 
 
 def matrix(frame: Any, source: str) -> npt.NDArray[Any]:

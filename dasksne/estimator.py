@@ -52,8 +52,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         holds distances (not squared), shape (N, N).
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities: best for data
-        on a curved sheet. "best" races the spectral start against the annealed map and goes on
-        with the lower. Precomputed distances have no components, and start at random instead.
+        on a curved sheet. "best" races the spectral start and four random ones against the
+        annealed map, all in one pass over P, and goes on with the lowest. Precomputed distances
+        have no components, and start at random instead.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.

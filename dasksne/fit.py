@@ -13,11 +13,19 @@ from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
+from dasksne.optimise.race import is_open, leader, leave_behind
 from dasksne.optimise.schedule import EARLY_TOL, RACE_ITERATIONS
-from dasksne.optimise.state import Optimiser, State, state_from_dict, state_to_dict
-from dasksne.optimise.symmetry import break_symmetry
+from dasksne.optimise.state import (
+    Optimiser,
+    State,
+    concluded,
+    state_from_dict,
+    state_to_dict,
+    step,
+    step_all,
+)
 from dasksne.stage import calibrate_rows, make_objective
-from dasksne.starts import spectral_map
+from dasksne.starts import rival_maps
 from dasksne.tails import describe_tails
 from dasksne.types import FloatArray
 
@@ -51,7 +59,7 @@ def go_through_stages(
         if last and not job.stopped and restored is None:
             racing += rivals
             if job.settings.races:
-                racing.append(break_symmetry(spectral_map(job)))
+                racing += rival_maps(job)
         calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
         if last:
             unreached = _count_unreached(job, calibration)
@@ -105,47 +113,51 @@ def _optimiser(
 
 
 def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray]) -> State:
-    """Give each start some iterations, and return the state with the lowest cost, to go on from.
+    """Let the starts go on side by side, and return the state of the winner, to go on from.
 
-    Nothing of it is kept: a run that dies here races again. One that its watcher stops goes on with
-    the lowest so far.
+    They share each pass over S. The watcher and the history see the one that leads. There is no
+    checkpoint: a run that dies here races again.
     """
-    tol = max(EARLY_TOL, job.schedule[k].tol)
-    optimiser = _optimiser(job, k, objective, max_iter=RACE_ITERATIONS, tol=tol)
-    ends: list[State] = []
-    for start in starts:
-        state = optimiser.start(start, objective(start))
-        spent = sum(end.evaluations for end in ends)
-        while state.stopped is None and not job.stopped:
-            state = optimiser.step(state, objective)
-            event = _event(job, k, state, _evaluations_before(job, k) + spent)
-            job.stopped = job.watcher.step_done(event)
-        ends.append(state)
-        if job.stopped:
-            break
-    winner = min(ends, key=lambda end: end.cost)
-    return replace(winner, stopped=None, evaluations=sum(end.evaluations for end in ends))
+    stage, max_iter = job.schedule[k], job.settings.max_iter
+    tol = max(EARLY_TOL, stage.tol)
+    optimiser = _optimiser(job, k, objective, max_iter=min(RACE_ITERATIONS, max_iter), tol=tol)
+    evaluations = objective.evaluate_all(starts)
+    states = [optimiser.start(*each) for each in zip(starts, evaluations, strict=True)]
+    while is_open(states) and not job.stopped:
+        states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+        _tell(job, k, _winner(states))
+    return concluded(_winner(states), max_iter, stage.tol)
+
+
+def _winner(states: Sequence[State]) -> State:
+    """Return the state that leads, with the evaluations of all."""
+    evaluations = sum(state.evaluations for state in states)
+    return replace(leader(states), evaluations=evaluations)
 
 
 def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops; a stop of any kind leaves a checkpoint."""
-    before = _evaluations_before(job, k)
     try:
         while state.stopped is None and not job.stopped:
-            state = optimiser.step(state, objective)
-            event = _event(job, k, state, before)
-            job.executor.log_event(
-                {name: value for name, value in event._asdict().items() if name != "embedding"}
-            )
-            job.history.append(tuple(getattr(event, name) for name in HISTORY))
-            job.stopped = job.watcher.step_done(event)
+            state = step(optimiser, state, objective)
+            _tell(job, k, state)
             if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
                 _save(job, k, state)
     finally:
         _save(job, k, state)
     return state
+
+
+def _tell(job: Job, k: int, state: State) -> None:
+    """Show an iteration to the watcher, and note it in the history."""
+    event = _event(job, k, state, _evaluations_before(job, k))
+    job.executor.log_event(
+        {name: value for name, value in event._asdict().items() if name != "embedding"}
+    )
+    job.history.append(tuple(getattr(event, name) for name in HISTORY))
+    job.stopped = job.watcher.step_done(event)
 
 
 def _evaluations_before(job: Job, k: int) -> int:

@@ -2,11 +2,13 @@
 
 A task returns its own rows only; the last one puts them together, so that a step brings one result
 to the driver. The attraction needs S, shard by shard; the repulsion needs nothing but the map, and
-goes by Fourier sums beside the attraction where they cost less than all pairs.
+goes by Fourier sums beside the attraction where they cost less than all pairs. Several maps share
+one pass over S.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,25 +41,41 @@ class SNEObjective:
 
     def __call__(self, y: FloatArray) -> Evaluation:
         """Evaluate a map of shape (N, d); one that is not finite has no finite cost."""
-        y = np.ascontiguousarray(y, dtype=np.float64)
-        if not np.all(np.isfinite(y)):
-            return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))
-        shared = self.executor.broadcast(y, len(self.shards) + 1)
+        return self.evaluate_all([y])[0]
+
+    def evaluate_all(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
+        """Evaluate several maps in one pass over S: where it is read or computed, once for all.
+
+        Each has the bits that it has by itself.
+        """
+        maps = [np.ascontiguousarray(y, dtype=np.float64) for y in maps]
+        finite = [y for y in maps if np.all(np.isfinite(y))]
+        found = iter(self._evaluate_finite(finite) if finite else [])
+        return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
+
+    def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
+        shared = [self.executor.broadcast(y, len(self.shards) + 1) for y in maps]
         # Started before the attraction: its longest task must not come last.
-        finish_repulsion = start_repulsion(
-            self.executor, y, shared, self.shard_rows, self.repulsion, self.repulsion_rtol
-        )
-        pulls = self.executor.map(_attract, self.shards, shared)
-        whole = self.executor.reduce(_put_together, [finish_repulsion(), *pulls])
-        energy, gradient, log_z = self.executor.result(whole)
-        return Evaluation(float(energy + np.sum(log_z) - self.entropy), gradient, log_z)
+        repulsions = [
+            start_repulsion(
+                self.executor, y, there, self.shard_rows, self.repulsion, self.repulsion_rtol
+            )
+            for y, there in zip(maps, shared, strict=True)
+        ]
+        pulls = self.executor.map(_attract, self.shards, *shared)
+        pushes = [finish() for finish in repulsions]
+        whole = self.executor.reduce(_put_together, [*pushes, *pulls])
+        return [
+            Evaluation(float(energy + np.sum(log_z) - self.entropy), gradient, log_z)
+            for energy, gradient, log_z in self.executor.result(whole)
+        ]
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
         v = np.ascontiguousarray(v, dtype=np.float64)
         shared = self.executor.broadcast(v, len(self.shards))
         parts = self.executor.map(_attract, self.shards, shared)
-        return np.concatenate([self.executor.result(part)[0] for part in parts])
+        return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
     def degrees(self) -> FloatArray:
         """Return S 1, shape (N,)."""
@@ -73,21 +91,30 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _put_together(
-    parts: Sequence[tuple[FloatArray, FloatArray]],
-) -> tuple[float, FloatArray, FloatArray]:
-    """Return the attraction's energy, the gradient and log Z from a push and all pulls."""
-    (push, log_z), *pulls = parts
-    force, energy = stack_rows(pulls)
-    return float(0.5 * np.sum(energy)), 2.0 * (force - push), log_z
+def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray, FloatArray]]:
+    """Return energy of the attraction, gradient and log Z of each map.
+
+    The parts are a push for each map, then the pulls of each shard for all maps.
+    """
+    n_maps = len(parts[-1])
+    found = []
+    for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
+        force, energy = stack_rows(pulls)
+        found.append((float(0.5 * np.sum(energy)), 2.0 * (force - push), log_z))
+    return found
 
 
-def _attract(shard: Shard, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    columns = np.ascontiguousarray(y.T)
-    first = shard.rows.start
-    force = np.zeros((shard.rows.stop - first, y.shape[1]))
-    energy = np.zeros(len(force))
+def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    """Return force and energy of the shard's rows for each map."""
+    columns = [np.ascontiguousarray(y.T) for y in maps]
+    first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
+    found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
     for block in shard.blocks():
         at = slice(block.rows.start - first, block.rows.stop - first)
-        block.attract(columns, force[at], energy[at])
-    return force, energy
+        for y, (force, energy) in zip(columns, found, strict=True):
+            block.attract(y, force[at], energy[at])
+    return found
+
+
+def _no_evaluation(y: FloatArray) -> Evaluation:
+    return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))

@@ -21,6 +21,8 @@ from dasksne.types import FloatArray
 
 RANDOM_SCALE = 1e-2
 """Standard deviation of a random start: within the kernel's width, where forces are smooth."""
+RANDOM_RIVALS = 4
+"""Random starts of init="best"."""
 OVERSAMPLING = 10
 """Columns beyond those asked for, so that the leading ones converge fast."""
 PASSES = 30
@@ -34,12 +36,26 @@ def first_map(job: Job, look: Look) -> FloatArray:
     if not isinstance(settings.init, str):
         y: FloatArray = np.array(settings.init, dtype=np.float64)
     elif settings.init == "spectral":
-        y = spectral_map(job)
+        y = spectral_map(job, 0)
     elif settings.init != "random" and isinstance(job.source, Features):
         y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
     else:
         y = random_start(job.plan.n_points, settings.n_components, settings.seed)
     return finished_start(y, settings.seed)
+
+
+def rival_maps(job: Job) -> list[FloatArray]:
+    """Return the starts that race in the last stage of init="best" against the annealed map.
+
+    Annealing leads most data to one good map, whatever the start; the rivals are for the others.
+    """
+    settings = job.settings
+    first = settings.seed + 1
+    maps = [spectral_map(job, len(job.schedule) - 1)] + [
+        random_start(job.plan.n_points, settings.n_components, seed)
+        for seed in range(first, first + RANDOM_RIVALS)
+    ]
+    return [finished_start(y, settings.seed) for y in maps]
 
 
 def finished_start(y: FloatArray, seed: int) -> FloatArray:
@@ -85,11 +101,11 @@ def pca_start(
     return np.hstack([y, random_start(n, n_components - y.shape[1], seed)])
 
 
-def spectral_map(job: Job) -> FloatArray:
-    """Return the Laplacian eigenmap of the affinities at a somewhat lower perplexity."""
+def spectral_map(job: Job, k: int) -> FloatArray:
+    """Return the Laplacian eigenmap of the affinities at a lower perplexity, as stage k does."""
     settings = job.settings
     perplexity = np.nan if settings.perplexity is None else spectral_perplexity(settings.perplexity)
-    objective = make_objective(job, calibrate_rows(job, perplexity, 0, keep=False))
+    objective = make_objective(job, calibrate_rows(job, perplexity, k, keep=False))
     degrees = objective.degrees()
 
     def product(v: FloatArray) -> FloatArray:

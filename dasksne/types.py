@@ -1,7 +1,7 @@
 """The nouns that layers hand to each other."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,3 +27,11 @@ class Evaluation(NamedTuple):
 
 Objective: TypeAlias = Callable[[FloatArray], Evaluation]
 """Maps Y, shape (N, d), to its Evaluation."""
+
+ObjectiveOfAll: TypeAlias = Callable[[Sequence[FloatArray]], Sequence[Evaluation]]
+"""Maps several Y, which may share the work, to an Evaluation each."""
+
+T = TypeVar("T")
+
+Asking: TypeAlias = Generator[FloatArray, Evaluation, T]
+"""Work that yields each map it needs evaluated, is sent the Evaluation, and returns its result."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import reference
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits, load_iris, make_s_curve
 
 import dasksne
 from dasksne.job import HISTORY
@@ -181,6 +181,36 @@ def test_the_known_minimum_of_ten_irises():
 def test_the_digits_from_their_principal_components():
     model = dasksne.SNE(perplexity=30, annealing=None).fit(load_digits().data)
     assert model.kl_divergence_ <= 2602.0
+    soon = model.history_["evaluations"] <= 25
+    assert model.history_["cost"][soon][-1] <= 1.01 * model.kl_divergence_
+
+
+def constant_columns(X):
+    X[:, 1:] = 7.0
+
+
+def duplicates(X):
+    X[:40] = X[0]
+
+
+def a_far_outlier(X):
+    X[0] = 1e6
+
+
+def equal_rows(X):
+    X[:] = 1.0
+
+
+@pytest.mark.filterwarnings("ignore:.*rows cannot reach the perplexity")
+@pytest.mark.parametrize("spoil", [constant_columns, duplicates, a_far_outlier, equal_rows])
+@pytest.mark.parametrize("init", ["pca", "random", "spectral", "best", "given"])
+def test_any_start_on_any_data_stays_finite(data, init, spoil):
+    spoil(data)
+    start = 1e3 * data[:, :2] if init == "given" else init
+    model = sne(init=start, annealing="auto").fit(data)
+    assert np.isfinite(model.embedding_).all()
+    assert np.isfinite([model.history_[name] for name in HISTORY]).all()
+    assert math.isfinite(model.kl_divergence_)
 
 
 def test_the_digits_by_annealing():
@@ -191,6 +221,28 @@ def test_the_digits_by_annealing():
 def test_two_points_find_their_distance():
     model = dasksne.SNE(sigma=1.0, init=np.array([[0.0, 0.0], [1.0, 0.0]])).fit([[0.0], [1.0]])
     assert model.kl_divergence_ == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_random_start_may_win_the_race():
+    X, _ = make_s_curve(200, random_state=3)  # curved: annealing ends nearly twice as high
+    events = []
+    best, *others = (
+        dasksne.SNE(perplexity=12, init=init, random_state=0, callbacks=callback)
+        .fit(X)
+        .kl_divergence_
+        for init, callback in [("best", events.append), ("pca", None), ("spectral", None)]
+    )
+    assert best < 0.9 * min(others)
+    race = [event for event in events if event.stage == events[-1].stage]
+    assert (np.diff([event.cost for event in race]) <= 1e-8 * race[0].cost).all()
+    spent = np.diff([event.evaluations for event in race])
+    assert spent[0] >= 6  # the annealed map, a spectral start, four random ones
+    assert spent[-1] <= 2
+
+
+def test_a_race_keeps_to_the_iterations_allowed(data):
+    model = dasksne.SNE(perplexity=5.0, max_iter=2, init="best").fit(data)
+    assert (np.unique(model.history_["stage"], return_counts=True)[1] <= 2).all()
 
 
 def test_unreached_rows_are_counted(rng):

@@ -174,3 +174,34 @@ def test_the_map_is_left_alone(rng):
     with objective_of(X, perplexity=PERPLEXITY) as objective:
         objective(Y)
     np.testing.assert_array_equal(Y, before)
+
+
+@pytest.mark.parametrize("repulsion", ["direct", "fourier"])
+@pytest.mark.parametrize("storage", ["memory", "zarr", "recompute"])
+def test_several_maps_at_once_have_the_bits_that_each_has_alone(rng, tmp_path, storage, repulsion):
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=False)
+    X, maps = rng.normal(size=(300, 5)), [10.0**k * rng.normal(size=(300, 2)) for k in (0, -3, 1)]
+    maps[2][7, 0] = np.nan
+    layout = {"block_rows": 50, "shards": 3, "p_storage": storage, "repulsion": repulsion}
+    with objective_of(X, perplexity=PERPLEXITY, run=run, **layout) as objective:
+        together, alone = objective.evaluate_all(maps), [objective(y) for y in maps]
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found.cost, expected.cost)
+        np.testing.assert_array_equal(found.gradient, expected.gradient)
+        np.testing.assert_array_equal(found.log_z, expected.log_z)
+    assert np.isnan(together[2].cost)
+    assert np.isfinite([together[0].cost, together[1].cost]).all()
+
+
+def test_several_maps_share_one_pass_over_the_shards(rng, tmp_path, monkeypatch):
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=False)
+    X, maps = rng.normal(size=(200, 5)), list(rng.normal(size=(5, 200, 2)))
+    reads = []
+    plain = Run.read_whole
+    layout = {"block_rows": 50, "shards": 2, "p_storage": "zarr"}
+    with objective_of(X, perplexity=PERPLEXITY, run=run, **layout) as objective:
+        monkeypatch.setattr(Run, "read_whole", lambda *given: reads.append(given) or plain(*given))
+        objective.evaluate_all(maps)
+    assert len(reads) == 4

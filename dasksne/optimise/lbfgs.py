@@ -13,7 +13,7 @@ from dasksne.optimise.state import (
     inner,
     largest_move,
 )
-from dasksne.types import Evaluation, FloatArray, Objective
+from dasksne.types import Asking, Evaluation, FloatArray
 
 MEAN_DEGREE = 2.0
 """Of S = P + P^T, whatever the data: rows of P sum to one."""
@@ -67,6 +67,7 @@ class LBFGS:
     Examples
     --------
     >>> import numpy as np
+    >>> from dasksne.optimise.state import step
     >>> from dasksne.types import Evaluation
     >>> target = np.array([[1.0, 2.0], [3.0, 5.0]])
     >>> def objective(y):
@@ -74,7 +75,7 @@ class LBFGS:
     >>> optimiser = LBFGS(max_iter=50)
     >>> state = optimiser.start(np.zeros((2, 2)), objective(np.zeros((2, 2))))
     >>> while state.stopped is None:
-    ...     state = optimiser.step(state, objective)
+    ...     state = step(optimiser, state, objective)
     >>> bool(np.allclose(state.y, target))
     True
     """
@@ -107,8 +108,8 @@ class LBFGS:
         )
         return concluded(state, self.max_iter, self.tol)
 
-    def step(self, state: LBFGSState, objective: Objective) -> LBFGSState:
-        """Return the state one iteration on; a state that has stopped comes back as it is."""
+    def asking_step(self, state: LBFGSState) -> Asking[LBFGSState]:
+        """Return the state one iteration on, asking for evaluations; see `Optimiser`."""
         if state.stopped is not None:
             return state
         direction = -_inverse_hessian_product(state, self._inverse_diagonal())
@@ -119,7 +120,7 @@ class LBFGS:
         longest = longest_move / largest_move(direction)
         if longest < 1.0:
             direction, slope, longest = longest * direction, longest * slope, 1.0
-        found = search(objective, state.y, state.cost, direction, slope=slope, longest=longest)
+        found = yield from search(state.y, state.cost, direction, slope=slope, longest=longest)
         if isinstance(found, Refused):
             return self._restart(state, found.evaluations)
         return self._advance(state, found.y, found.evaluation, found.evaluations)

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from dasksne.optimise.state import inner, is_finite
-from dasksne.types import Evaluation, FloatArray, Objective
+from dasksne.types import Asking, Evaluation, FloatArray
 
 SUFFICIENT_FALL = 1e-4
 CURVATURE = 0.9
@@ -38,22 +38,21 @@ class Refused(NamedTuple):
 
 
 def search(
-    objective: Objective,
     y: FloatArray,
     cost: float,
     direction: FloatArray,
     *,
     slope: float,
     longest: float,
-) -> Accepted | Refused:
+) -> Asking[Accepted | Refused]:
     """Find a step along a direction that meets the weak Wolfe conditions, up to the cost's noise.
 
-    The whole direction (alpha = 1) is tried first. A trial with a non-finite cost or gradient is
-    shortened. At the longest step the curvature condition is waived.
+    It yields each trial and is sent its evaluation. The whole direction (alpha = 1) is tried first.
+    A trial with a non-finite cost or gradient is shortened. At the longest step the curvature
+    condition is waived.
 
     Parameters
     ----------
-    objective : callable
     y, direction : array of shape (N, d)
     cost : float
         At y.
@@ -75,7 +74,7 @@ def search(
     alpha = 1.0
     for trials in range(1, MAX_TRIALS + 1):
         y_trial = y + alpha * direction
-        evaluation = objective(y_trial)
+        evaluation = yield y_trial
         if not is_finite(evaluation):
             high, limit = None, alpha
             alpha = low.alpha + SHORTEN * (alpha - low.alpha)

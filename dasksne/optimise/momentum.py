@@ -15,7 +15,7 @@ from dasksne.optimise.state import (
     is_finite,
     largest_move,
 )
-from dasksne.types import Evaluation, FloatArray, Objective
+from dasksne.types import Asking, Evaluation, FloatArray
 
 POWER_ITERATIONS = 30
 LONGEST_MOVE = 0.25
@@ -71,13 +71,14 @@ class Momentum:
     Examples
     --------
     >>> import numpy as np
+    >>> from dasksne.optimise.state import step
     >>> from dasksne.types import Evaluation
     >>> def objective(y):
     ...     return Evaluation(float(np.sum((y - 1.0) ** 2)), 2 * (y - 1.0), np.zeros(2))
     >>> optimiser = Momentum(step_size=0.1, jitter=0.0, tol=1e-9)
     >>> state = optimiser.start(np.zeros((2, 2)), objective(np.zeros((2, 2))))
     >>> while state.stopped is None:
-    ...     state = optimiser.step(state, objective)
+    ...     state = step(optimiser, state, objective)
     >>> bool(np.allclose(state.y, 1.0, atol=1e-3))
     True
     """
@@ -112,8 +113,8 @@ class Momentum:
         )
         return concluded(state, self.max_iter, self.tol)
 
-    def step(self, state: MomentumState, objective: Objective) -> MomentumState:
-        """Return the state one iteration on; a state that has stopped comes back as it is."""
+    def asking_step(self, state: MomentumState) -> Asking[MomentumState]:
+        """Return the state one iteration on, asking for evaluations; see `Optimiser`."""
         if state.stopped is not None:
             return state
         velocity = _bounded(
@@ -123,7 +124,7 @@ class Momentum:
         y = state.y + velocity
         if jitter is not None:
             y += jitter
-        evaluation = objective(y)
+        evaluation = yield y
         rises = evaluation.cost > state.cost + NOISE * abs(state.cost)
         if not is_finite(evaluation) or (jitter is None and rises):
             return self._take_back(state)

@@ -17,7 +17,7 @@ EARLY_TOL = 3e-5
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
 RACE_ITERATIONS = 100
-"""Given to each candidate of init="best", at EARLY_TOL, before the lowest goes on alone."""
+"""Given at most to each start that races, at EARLY_TOL, before the lowest goes on alone."""
 SPECTRAL_SHARE = 0.5
 """Of the target: the perplexity of a spectral start. The fewer neighbours, the fewer edges that
 cut across the folds of the data."""

@@ -1,12 +1,12 @@
 """The state of an optimiser, as a value that goes to a checkpoint and comes back bit for bit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from dasksne.types import Evaluation, FloatArray, Objective
+from dasksne.types import Asking, Evaluation, FloatArray, Objective, ObjectiveOfAll
 
 StateValue: TypeAlias = FloatArray | int | float | str | None
 
@@ -61,9 +61,42 @@ class Optimiser(Protocol[S]):
         """Return the state at a first map, shape (N, d), whose evaluation is known."""
         ...
 
-    def step(self, state: S, objective: Objective) -> S:
-        """Return the state one iteration on; a state that has stopped comes back as it is."""
+    def asking_step(self, state: S) -> Asking[S]:
+        """Return the state one iteration on, asking for evaluations on the way.
+
+        A state that has stopped comes back as it is, and nothing is asked.
+        """
         ...
+
+
+def step(optimiser: Optimiser[S], state: S, objective: Objective) -> S:
+    """Return the state one iteration on; a state that has stopped comes back as it is."""
+    (following,) = step_all(optimiser, [state], lambda maps: [objective(y) for y in maps])
+    return following
+
+
+def step_all(optimiser: Optimiser[S], states: Sequence[S], evaluate_all: ObjectiveOfAll) -> list[S]:
+    """Return each state one iteration on, as `step` does; what they ask for is evaluated together.
+
+    Parameters
+    ----------
+    optimiser : Optimiser
+    states : sequence of State
+    evaluate_all : callable
+        Several maps to an Evaluation each.
+    """
+    asking = {k: optimiser.asking_step(state) for k, state in enumerate(states)}
+    answers: dict[int, Evaluation | None] = dict.fromkeys(asking)
+    following = dict(enumerate(states))
+    while answers:
+        maps: dict[int, FloatArray] = {}
+        for k, answer in answers.items():
+            try:
+                maps[k] = asking[k].send(answer)  # type: ignore[arg-type] # None at first
+            except StopIteration as end:
+                following[k] = end.value
+        answers = dict(zip(maps, evaluate_all(list(maps.values())), strict=True)) if maps else {}
+    return list(following.values())
 
 
 def state_to_dict(state: State) -> dict[str, StateValue]:

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from dasksne.kernels.calibration import calibrate
+from dasksne.optimise.state import step
 from dasksne.types import Evaluation
 
 
@@ -66,7 +67,7 @@ def run(optimiser, objective, y, through: Callable = lambda state: state):
     """All states from a start to the end; `through` is applied to each before the next step."""
     states = [optimiser.start(y, objective(y))]
     while states[-1].stopped is None:
-        states.append(optimiser.step(through(states[-1]), objective))
+        states.append(step(optimiser, through(states[-1]), objective))
     return states
 
 

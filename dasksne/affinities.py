@@ -3,28 +3,31 @@
 Two passes over pairs, each one task a row block and none that talks to another: the first finds
 the precision and normaliser of each row (and writes P where it is kept), the second makes the rows
 of S = P + P^T from distances again. With both numbers of every point known, p_{i|j} is as near as
-p_{j|i}: nothing of size N^2 ever moves between tasks.
+p_{j|i}: nothing of size N^2 ever moves between tasks, and who loses a shard computes that one.
+Where tasks share memory, and so little of P is kept that it can wait there, S is put together from
+it instead, with the same bits.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from dasksne.executor import Executor, Handle
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
-from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.kernels.joining import SparseRows, join
+from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
 from dasksne.kernels.truncation import truncate
-from dasksne.plan import Plan
+from dasksne.plan import LARGEST_JOINED_SHARE, Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.shards import (
     ComputedShard,
     DenseBlock,
     HeldShard,
+    SparseBlock,
     StoredShard,
     dense_rows,
     sparse_rows,
@@ -84,13 +87,19 @@ def sampled_share(source: Source, settings: Settings) -> float:
     return float(np.mean(np.concatenate(kept)) / (n - 1))
 
 
+KeptRows: TypeAlias = dict[int, SparseRows]
+"""Row blocks of P in this process's memory, by their first row."""
+
+
 class Outputs(NamedTuple):
-    """What a calibration task writes to the run beside its numbers."""
+    """What a calibration task writes beside its numbers: to the run, and to memory."""
 
     run: Run | None
     probabilities: bool
     distances: bool
     dtype: str
+    kept: KeptRows | None = None
+    """Where row blocks go of which little is kept; None where tasks share no memory."""
 
 
 def start_calibration(
@@ -108,6 +117,8 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start)
     run = outputs.run
+    if outputs.kept is not None and np.mean(found.kept) <= LARGEST_JOINED_SHARE * source.n_points:
+        outputs.kept[rows.start] = SparseRows(*kept_probabilities(distances, rows.start, found))
     if run is not None:
         if outputs.distances:
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
@@ -136,22 +147,33 @@ def _write_probabilities(
     run: Run, rows: slice, distances: FloatArray, found: Calibration, dtype: str, tail_mass: float
 ) -> None:
     """Write a row block of P: every entry, or the kept ones as a CSR matrix of its own."""
-    p = np.empty(distances.shape, dtype=dtype)
-    conditional_probabilities(distances, rows.start, found, p)
     if tail_mass == 0.0:
+        p = np.empty(distances.shape, dtype=dtype)
+        conditional_probabilities(distances, rows.start, found, p)
         run.write("P", rows, p)
     else:
-        kept = csr_array(p)
-        run.write_sparse("P", rows.start, kept.data, kept.indices, kept.indptr)
+        data, indices, indptr = kept_probabilities(distances, rows.start, found)
+        run.write_sparse("P", rows.start, data.astype(dtype), indices, indptr)
 
 
 def start_shards(
-    executor: Executor, source: Source, calibration: Calibration, plan: Plan, run: Run | None
+    executor: Executor,
+    source: Source,
+    calibration: Calibration,
+    plan: Plan,
+    run: Run | None,
+    kept: KeptRows | None = None,
 ) -> list[Handle]:
-    """Start one task a shard; each result is the Shard, and stays where it was computed."""
+    """Start one task a shard; each result is the Shard, and stays where it was computed.
+
+    Rows of P in memory are used where all of them are there.
+    """
     shared = executor.broadcast(calibration)
     if plan.p_storage == "recompute":
         return executor.map(ComputedShard, plan.shard_rows, source, shared)
+    if plan.p_storage == "memory" and kept and len(kept) == plan.n_blocks:
+        blocks = [kept[rows.start] for rows in plan.blocks]
+        return executor.map(_join_shard, plan.shard_rows, blocks, plan.dtype)
     sparse = is_sparse(calibration)
     if plan.p_storage == "memory":
         return executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype, sparse)
@@ -179,6 +201,11 @@ def _hold_shard(
         return HeldShard(rows, tuple(panels))
     joint = dense_rows(rows, source, calibration, dtype)
     return HeldShard(rows, (DenseBlock(rows, slice(0, source.n_points), joint),))
+
+
+def _join_shard(rows: slice, blocks: Sequence[SparseRows], dtype: str) -> HeldShard:
+    data, indices, indptr = join(blocks, rows.start, rows.stop)
+    return HeldShard(rows, (SparseBlock(rows, data.astype(dtype), indices.copy(), indptr),))
 
 
 def _store_shard(

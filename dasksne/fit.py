@@ -1,7 +1,8 @@
 """From a start to a map: stages of falling perplexity, each an optimisation, with checkpoints."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ def go_through_stages(
     """
     schedule = job.schedule
     y = start
-    state: State | None = None
+    state: State
     unreached, tails, constant_cost = 0, None, np.nan
     for k in range(restored["stage"] if restored else 0, len(schedule)):
         last = k + 1 == len(schedule)
@@ -57,30 +58,29 @@ def go_through_stages(
             continue
         racing = [y]
         if last and not job.stopped and restored is None:
-            racing += rivals
-            if job.settings.races:
-                racing += rival_maps(job)
-        calibration = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
+            racing += [*rivals, *rival_maps(job, start)]
+        affinities = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
+        calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
-        objective = make_objective(job, calibration)
+        objective = make_objective(job, affinities)
         max_iter = 0 if job.stopped else job.settings.max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
-            state = state_from_dict(optimiser.state_type, _restored_state(restored))
+            states = _restored_states(optimiser, restored)
             restored = None
-        elif len(racing) > 1:
-            state = _race(job, k, objective, racing)
         else:
-            state = optimiser.start(y, objective(y))
+            evaluations = objective.evaluate_all(racing)
+            states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]
         with job.executor.stage(f"iterations of stage {job.stages_before + k + 1}"):
-            state = _iterate(job, k, optimiser, state, objective)
+            if len(states) > 1:
+                states = [_race(job, k, states, objective)]
+            state = _iterate(job, k, optimiser, states[0], objective)
         y = state.y
         del objective  # and with it S, before the next stage makes its own
         if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
             tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
-    assert state is not None  # noqa: S101 - there is always a last stage
     return Outcome(
         embedding=state.y,
         cost=state.cost,
@@ -112,20 +112,18 @@ def _optimiser(
     return Momentum(step_size, max_iter=max_iter, tol=tol, seed=job.settings.seed)
 
 
-def _race(job: Job, k: int, objective: SNEObjective, starts: Sequence[FloatArray]) -> State:
+def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) -> State:
     """Let the starts go on side by side, and return the state of the winner, to go on from.
 
-    They share each pass over S. The watcher and the history see the one that leads. There is no
-    checkpoint: a run that dies here races again.
+    They share each pass over S. The watcher and the history see the one that leads.
     """
     stage, max_iter = job.schedule[k], job.settings.max_iter
     tol = max(EARLY_TOL, stage.tol)
     optimiser = _optimiser(job, k, objective, max_iter=min(RACE_ITERATIONS, max_iter), tol=tol)
-    evaluations = objective.evaluate_all(starts)
-    states = [optimiser.start(*each) for each in zip(starts, evaluations, strict=True)]
-    while is_open(states) and not job.stopped:
-        states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
-        _tell(job, k, _winner(states))
+    with _recording(job, k, states) as record:
+        while is_open(states) and not job.stopped:
+            states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+            record(states)
     return concluded(_winner(states), max_iter, stage.tol)
 
 
@@ -138,15 +136,11 @@ def _winner(states: Sequence[State]) -> State:
 def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
-    """Step until the optimiser or the watcher stops; a stop of any kind leaves a checkpoint."""
-    try:
+    """Step until the optimiser or the watcher stops."""
+    with _recording(job, k, [state]) as record:
         while state.stopped is None and not job.stopped:
             state = step(optimiser, state, objective)
-            _tell(job, k, state)
-            if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
-                _save(job, k, state)
-    finally:
-        _save(job, k, state)
+            record([state])
     return state
 
 
@@ -190,10 +184,37 @@ def save_start(job: Job, start: FloatArray) -> None:
     _write(job, {"start": start})
 
 
-def _save(job: Job, k: int, state: State) -> None:
-    """Write a checkpoint; an iteration that was cut short is not in it."""
-    values = {f"optimiser_{name}": value for name, value in state_to_dict(state).items()}
-    _write(job, {**values, "stage": k})
+@contextmanager
+def _recording(
+    job: Job, k: int, states: Sequence[State]
+) -> Iterator[Callable[[Sequence[State]], None]]:
+    """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.
+
+    A stop of any kind leaves one; an iteration that was cut short is not in it.
+    """
+    latest = states
+
+    def record(states: Sequence[State]) -> None:
+        nonlocal latest
+        latest = states
+        _tell(job, k, _winner(states))
+        if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
+            _save(job, k, latest)
+
+    try:
+        yield record
+    finally:
+        _save(job, k, latest)
+
+
+def _save(job: Job, k: int, states: Sequence[State]) -> None:
+    """Write a checkpoint."""
+    values = {
+        f"{_prefix(i)}{name}": value
+        for i, state in enumerate(states)
+        for name, value in state_to_dict(state).items()
+    }
+    _write(job, {**values, "stage": k, "states": len(states)})
 
 
 def _write(job: Job, values: dict[str, Any]) -> None:
@@ -204,11 +225,20 @@ def _write(job: Job, values: dict[str, Any]) -> None:
     job.saved = time.monotonic()
 
 
-def _restored_state(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's values of the optimiser by their own names."""
-    prefix = "optimiser_"
-    return {
-        name.removeprefix(prefix): value
-        for name, value in values.items()
-        if name.startswith(prefix)
-    }
+def _restored_states(optimiser: Optimiser[Any], values: dict[str, Any]) -> list[State]:
+    """Return the states that a checkpoint holds: one, or those of a race."""
+    return [
+        state_from_dict(
+            optimiser.state_type,
+            {
+                name.removeprefix(_prefix(i)): value
+                for name, value in values.items()
+                if name.startswith(_prefix(i))
+            },
+        )
+        for i in range(values["states"])
+    ]
+
+
+def _prefix(i: int) -> str:
+    return f"optimiser_{i}_"

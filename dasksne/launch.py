@@ -43,7 +43,7 @@ from dasksne.staging import (
     stored_rows,
     stored_source,
 )
-from dasksne.starts import first_map
+from dasksne.starts import first_map, is_annealed
 from dasksne.stopping import telling_how_to_go_on
 from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
@@ -399,20 +399,23 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
     kept = job.run if job.keeps else None
     compare_kernels(job.executor, kept)
     with nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan):
-        if values is None:
-            outcome = go_through_stages(job, _start(job, look))
-        elif "start" in values:
+        if values is not None and "start" in values:
             outcome = go_through_stages(job, values["start"])
         else:
-            outcome = go_through_stages(job, values["optimiser_y"], values)
+            outcome = go_through_stages(job, _start(job, look, values), values)
         if kept is not None:
             _finish(job, outcome)
     return outcome
 
 
-def _start(job: Job, look: Look) -> FloatArray:
-    """Return the first map; one that took work is kept as a checkpoint."""
+def _start(job: Job, look: Look, values: dict[str, Any] | None) -> FloatArray:
+    """Return the first map; one that took work is kept as a checkpoint.
+
+    A run that goes on from a later checkpoint needs it only to race against what it came to.
+    """
     levels = make_levels(job.settings, job.plan.n_points)
+    if values is not None and not is_annealed(job):
+        return np.empty((0, 0))
     if levels is None:
         return first_map(job, look)
     start = placed_start(job, look, levels)

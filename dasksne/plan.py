@@ -31,6 +31,9 @@ PROCESS_BYTES = 64 << 20
 """Compiled code, caches and the allocator's slack, beyond the imports."""
 CODEC_COPIES = 8
 """Of a chunk, while Zarr reads it: its codecs' own, and what the allocator keeps for the next."""
+LARGEST_JOINED_SHARE = 1 / 8
+"""Of P kept: up to it S is put together from rows of P in memory, and both fit where a dense S
+would, in single precision too."""
 OPTIMISER_MAPS = 40
 """Arrays of the map's size that the optimiser and a step hold."""
 
@@ -185,7 +188,9 @@ def make_plan(
         + dense * len(saves)
         + (8 * n_points * n_features + copied if keeps_x else 0)
     )
-    storage = _storage(p_storage, s_bytes, held, written, memory_limit, disk_found)
+    joined = int((8 + INDEX_BYTES) * kept_share * n_points**2)
+    joined = joined if kept_share <= LARGEST_JOINED_SHARE and not anneals else 0
+    storage = _storage(p_storage, s_bytes, held, joined, written, memory_limit, disk_found)
     if storage == "zarr":
         read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
         held += n_threads * max(0, read - 2 * panel)
@@ -203,7 +208,7 @@ def make_plan(
         x_bytes=x_bytes,
         p_bytes=p_bytes,
         s_bytes=s_bytes,
-        memory_bytes=held + (s_bytes if storage == "memory" else 0),
+        memory_bytes=held + (joined + s_bytes if storage == "memory" else 0),
         memory_limit=memory_limit,
         disk_bytes=written + (s_bytes if storage == "zarr" else 0),
         disk_found=disk_found,
@@ -235,7 +240,13 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _storage(
-    asked: str, s_bytes: int, held: int, written: int, memory_limit: int, disk_found: int
+    asked: str,
+    s_bytes: int,
+    held: int,
+    joined: int,
+    written: int,
+    memory_limit: int,
+    disk_found: int,
 ) -> PStorage:
     """Prefer memory, then the store, then computing P anew in each step."""
     if asked in ("memory", "zarr", "recompute"):
@@ -244,7 +255,7 @@ def _storage(
         raise InvalidInputError(
             f"p_storage={asked!r} is not known; use 'auto', 'memory', 'zarr' or 'recompute'"
         )
-    if held + s_bytes <= memory_limit:
+    if held + joined + s_bytes <= memory_limit:
         return "memory"
     return "zarr" if written + s_bytes <= disk_found else "recompute"
 

@@ -1,8 +1,10 @@
 """What a stage computes before it optimises: the calibration of all rows, S, the objective."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from dasksne.affinities import Outputs, start_calibration, start_shards, width_of
+from dasksne.affinities import KeptRows, Outputs, start_calibration, start_shards, width_of
 from dasksne.errors import InvalidInputError
 from dasksne.integrity import sound_blocks
 from dasksne.job import Job
@@ -10,7 +12,14 @@ from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 
 
-def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibration:
+class Affinities(NamedTuple):
+    """P, as the numbers that it follows from, and its rows where they are at hand."""
+
+    calibration: Calibration
+    kept: KeptRows | None
+
+
+def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affinities:
     """Find precision and normaliser of all rows at a perplexity, as stage k does.
 
     Parameters
@@ -30,11 +39,14 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
     if keep and job.run is not None:
         finished = sound_blocks(job.executor, job.run, job.plan, job.settings, exponent)
     todo = [rows for rows in blocks if rows.start not in finished]
+    joins = job.executor.shares_memory and job.plan.p_storage == "memory"
+    kept: KeptRows | None = {} if joins and job.settings.tail_mass > 0.0 else None
     outputs = Outputs(
         job.run if keep and job.shares_run else None,
         probabilities=job.plan.keeps_p,
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,
+        kept=kept,
     )
     stage, n_stages = job.stages_before + k, job.n_stages
     with job.executor.stage("affinities"):
@@ -52,16 +64,19 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Calibr
             f"sigma={job.settings.sigma} is so small beside the distances between the points that "
             "their exponents overflow"
         )
-    return whole
+    return Affinities(whole, kept)
 
 
-def make_objective(job: Job, calibration: Calibration) -> SNEObjective:
-    """Make S, and return the objective that it stands for."""
+def make_objective(job: Job, affinities: Affinities) -> SNEObjective:
+    """Make S, and return the objective that it stands for; the rows of P are given up for it."""
     plan = job.plan
+    calibration, kept = affinities
     with job.executor.stage("joint probabilities"):
-        shards = start_shards(job.executor, job.source, calibration, plan, job.run)
+        shards = start_shards(job.executor, job.source, calibration, plan, job.run, kept)
     for shard in shards:
         job.executor.wait(shard)
+    if kept is not None:
+        kept.clear()
     return SNEObjective(
         job.executor,
         shards,

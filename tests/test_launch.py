@@ -95,6 +95,20 @@ def test_a_run_that_was_interrupted_ends_the_same(
     assert_same(dasksne.resume(store), expected)
 
 
+@pytest.mark.parametrize(
+    ("stage", "iteration", "seconds"), [(1, 2, 1000), (-1, 2, 0), (-1, 2, 1000), (-1, 20, 0)]
+)
+@pytest.mark.parametrize("init", ["pca", "best"])
+def test_a_race_goes_on_where_it_was(data, store, init, stage, iteration, seconds):
+    options = {"annealing": "auto", "init": init, "max_iter": 30}
+    expected = sne(**options).fit(data)
+    stage %= int(expected.history_["stage"][-1]) + 1
+    callback = interrupt_at(stage, iteration)
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, checkpoint_seconds=seconds, callbacks=callback, **options).fit(data)
+    assert_same(dasksne.resume(store), expected)
+
+
 @pytest.mark.parametrize("p_storage", ["zarr", "recompute"])
 @pytest.mark.parametrize("metric", ["euclidean", "precomputed"])
 def test_wherever_p_is(data, store, p_storage, metric):
@@ -205,7 +219,7 @@ def test_a_damaged_checkpoint_costs_an_iteration_only(data, store):
     expected = sne().fit(data)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, checkpoint_seconds=0, callbacks=interrupt_at(1, 5)).fit(data)
-    chunk = newest(store) / "optimiser_y" / "c" / "0" / "0"
+    chunk = newest(store) / "optimiser_0_y" / "c" / "0" / "0"
     content = bytearray(chunk.read_bytes())
     content[20] ^= 4
     chunk.write_bytes(content)
@@ -218,7 +232,7 @@ def test_without_a_checkpoint_that_reads_it_starts_again(data, store):
     expected = sne().fit(data)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, checkpoint_seconds=0, callbacks=interrupt_at(1, 5)).fit(data)
-    for chunk in newest(store).parent.rglob("optimiser_y/c/0/0"):
+    for chunk in newest(store).parent.rglob("optimiser_0_y/c/0/0"):
         chunk.unlink()
     with pytest.warns(UserWarning, match="is damaged; going on from the start"):
         found = dasksne.resume(store)

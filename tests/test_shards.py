@@ -1,11 +1,12 @@
 """P and S, from data to the rows that a task holds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
-from engine import calibrate, plan_of, source_of
+from engine import NOTHING, calibrate, plan_of, source_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,57 @@ def test_every_layout_and_storage_has_the_same_bits(rng, run, n_features):
         {"p_storage": "zarr", "block_rows": 300, "shards": 2},
     ):
         np.testing.assert_array_equal(joint(X, Width(20.0, None), run, **layout), expected)
+
+
+@pytest.mark.parametrize("tail_mass", [1e-4, 0.2, 0.9])
+def test_rows_of_p_in_memory_give_the_bits_that_distances_give(rng, tail_mass):
+    X = rng.normal(size=(700, 3))
+    plan, source, width = (
+        plan_of(X, block_rows=64, shards=3),
+        source_of(X),
+        Width(9.0, None, tail_mass),
+    )
+    kept = {}
+    with ThreadExecutor(2) as executor:
+        found = calibrate(executor, source, width, plan, NOTHING._replace(kept=kept))
+        assert sorted(kept) == [rows.start for rows in plan.blocks]
+        for dtype in ("float64", "float32"):
+            layout = replace(plan, dtype=dtype)
+            joined, computed = (
+                [executor.result(h) for h in start_shards(executor, source, found, layout, None, k)]
+                for k in (kept, None)
+            )
+            assert [len(shard.held) for shard in joined] == [1, 1, 1]
+            for one, other in zip(joined, computed, strict=True):
+                for name in ("data", "indices"):
+                    np.testing.assert_array_equal(
+                        *(
+                            np.concatenate([getattr(block, name) for block in shard.blocks()])
+                            for shard in (one, other)
+                        )
+                    )
+                np.testing.assert_array_equal(*(degrees(shard) for shard in (one, other)))
+
+
+def degrees(shard):
+    out = np.zeros(shard.rows.stop - shard.rows.start)
+    for block in shard.blocks():
+        block.add_degrees(out[block.rows.start - shard.rows.start :][: block.indptr.size - 1])
+    return out
+
+
+def test_rows_of_which_much_is_kept_do_not_wait_in_memory(rng):
+    X = rng.normal(size=(300, 3))
+    kept = {}
+    with ThreadExecutor(2) as executor:
+        calibrate(
+            executor,
+            source_of(X),
+            Width(100.0, None, 1e-3),
+            plan_of(X),
+            NOTHING._replace(kept=kept),
+        )
+    assert kept == {}
 
 
 def test_single_precision_rounds_each_entry(rng, run):

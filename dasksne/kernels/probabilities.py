@@ -28,6 +28,28 @@ def conditional_probabilities(
     _conditional(distances, first_row, found.precision, found.log_normaliser, found.cutoff, out)
 
 
+def kept_probabilities(
+    distances: FloatArray, first_row: int, found: Calibration
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Return the p_{j|i} that are kept, as values, indices and row pointers of a CSR matrix.
+
+    Each has the bits that `conditional_probabilities` gives it; parameters are the same.
+    """
+    indptr = np.concatenate([[0], np.cumsum(found.kept.astype(np.int64))])
+    data, indices = np.empty(indptr[-1]), np.empty(indptr[-1], dtype=np.int32)
+    _kept(
+        distances,
+        first_row,
+        found.precision,
+        found.log_normaliser,
+        found.cutoff,
+        data,
+        indices,
+        indptr,
+    )
+    return data, indices, indptr
+
+
 def joint_probabilities(
     distances: FloatArray,
     distances_back: FloatArray,
@@ -91,6 +113,27 @@ def _conditional(distances, first_row, precision, log_normaliser, cutoff, out): 
             p = exp_nonpositive(-(precision[i] * distances[i, j]) - log_normaliser[i])
             out[i, j] = p if distances[i, j] <= cutoff[i] else 0.0
         out[i, first_row + i] = 0.0
+
+
+@strict
+def _kept(distances, first_row, precision, log_normaliser, cutoff, data, indices, indptr):  # type: ignore[no-untyped-def]
+    n = distances.shape[1]
+    near = np.empty(n + 1, np.int32)
+    for i in range(distances.shape[0]):
+        d, own = distances[i], first_row + i
+        m = 0
+        for j in range(own):  # without a branch: which are kept is hard to predict
+            near[m] = j
+            m += d[j] <= cutoff[i]
+        for j in range(own + 1, n):
+            near[m] = j
+            m += d[j] <= cutoff[i]
+        first = indptr[i]
+        for k in range(m):
+            data[first + k] = d[near[k]]
+            indices[first + k] = near[k]
+        for k in range(first, first + m):
+            data[k] = exp_nonpositive(-(precision[i] * data[k]) - log_normaliser[i])
 
 
 @strict

@@ -39,16 +39,17 @@ def _truncate(  # type: ignore[no-untyped-def]
     distances, first_row, tail_mass, precision, log_normaliser, entropy, cutoff, dropped, kept
 ):
     n = distances.shape[1]
-    x, p, near, inside = np.empty(n), np.empty(n), np.empty((3, n)), np.empty(n)
+    near, inside = np.empty((3, n + 1)), np.empty(n)
     # All entries below tail_mass / N together weigh less than tail_mass.
     limit = math.log(n / tail_mass)
     for i in range(distances.shape[0]):
-        _weights(distances[i], precision[i], log_normaliser[i], x, p)
-        x[first_row + i] = np.inf
-        p[first_row + i] = 0.0
-        far, _, _ = _masses_beyond(x, p, limit, limit, limit)
-        m = _write_near(distances[i], x, p, limit, near[0], near[1], near[2])
+        beta, shift = precision[i], log_normaliser[i]
+        before, after = distances[i, : first_row + i], distances[i, first_row + i + 1 :]
+        far = _mass_beyond(before, beta, shift, limit) + _mass_beyond(after, beta, shift, limit)
+        m = _write_near(before, beta, shift, limit, near[0])
+        m += _write_near(after, beta, shift, limit, near[0, m:])
         near_d, near_x, near_p = near[0, :m], near[1, :m], near[2, :m]
+        _weights(near_d, beta, shift, near_x, near_p)
         smallest = _smallest_kept(near_x, near_p, limit, far, tail_mass, inside)
         cutoff[i] = _cutoff(near_d, near_x, smallest)
         count, mass, moment, lost = _sums(near_d, near_x, near_p, cutoff[i])
@@ -58,22 +59,33 @@ def _truncate(  # type: ignore[no-untyped-def]
         entropy[i] = moment / mass + math.log(mass)
 
 
+@summation
+def _mass_beyond(d, beta, shift, limit):  # type: ignore[no-untyped-def]
+    """Return the mass of the entries whose -log p is at the limit or beyond."""
+    mass = 0.0
+    for j in range(d.size):
+        x = beta * d[j] + shift
+        p = exp_nonpositive(-x)
+        mass += p if x >= limit else 0.0
+    return mass
+
+
+@strict
+def _write_near(d, beta, shift, limit, near):  # type: ignore[no-untyped-def]
+    """Write the distances of the entries below the limit, and return how many they are."""
+    m = 0
+    for j in range(d.size):  # without a branch: which entries are near is hard to predict
+        near[m] = d[j]
+        m += beta * d[j] + shift < limit
+    return m
+
+
 @strict
 def _weights(d, beta, shift, x, p):  # type: ignore[no-untyped-def]
     """Write x = -log p and p."""
     for j in range(d.size):
         x[j] = beta * d[j] + shift
         p[j] = exp_nonpositive(-x[j])
-
-
-@strict
-def _write_near(d, x, p, limit, near_d, near_x, near_p):  # type: ignore[no-untyped-def]
-    """Write the entries below the limit, and return how many they are."""
-    m = 0
-    for j in range(x.size):  # without a branch: which entries are near is hard to predict
-        near_d[m], near_x[m], near_p[m] = d[j], x[j], p[j]
-        m += x[j] < limit
-    return m
 
 
 @strict

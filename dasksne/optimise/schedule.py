@@ -8,12 +8,12 @@ from dasksne.errors import InvalidInputError
 
 FIRST_SHARE = 0.75
 """Of N: the perplexity of the first stage. The cost there has hardly a local minimum."""
-RATIO = 3.0
+RATIO = 4.0
 """At most, between the perplexities of neighbouring stages."""
 FIRST_LANDMARK_SHARE = 0.02
 """Of the landmarks: the perplexity of their first stage. Several sets go through their stages and
 the best is chosen; above this one a stage costs more than it brings."""
-EARLY_TOL = 3e-5
+EARLY_TOL = 1e-4
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
 RACE_ITERATIONS = 100
@@ -43,7 +43,7 @@ def stages(
     Parameters
     ----------
     annealing : "auto", None or list of float
-        "auto": from 3/4 of N down by factors of at most 3. None: the target alone. A list: those
+        "auto": from 3/4 of N down by factors of at most 4. None: the target alone. A list: those
         perplexities, in that order, then the target unless it is the last already.
     perplexity : float
         The target.
@@ -60,7 +60,7 @@ def stages(
     Examples
     --------
     >>> [round(stage.perplexity) for stage in stages("auto", 30, 1797, 1e-6)]
-    [1348, 521, 201, 78, 30]
+    [1348, 379, 107, 30]
     >>> stages(None, 30, 1797, 1e-6)
     (Stage(perplexity=30, tol=1e-06),)
     """
@@ -101,7 +101,7 @@ def landmark_stages(perplexity: float, n_points: int, tol: float) -> tuple[Stage
     Examples
     --------
     >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000, 1e-6)]
-    [100.0, 38.1, 14.5, 5.5, 2.1]
+    [100.0, 27.6, 7.6, 2.1]
     """
     before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity)
     return stages(before, perplexity, n_points, tol)

@@ -5,14 +5,15 @@ import pytest
 from optimise.conftest import run
 
 from dasksne.optimise.lbfgs import LBFGS
-from dasksne.optimise.race import BEHIND, PATIENCE, is_open, leader, leave_behind
+from dasksne.optimise.race import BEHIND, PATIENCE, SAME, TWIN, is_open, leader, leave_behind
 from dasksne.optimise.state import WINDOW, step_all
 from dasksne.types import Evaluation
 
 
-def running(cost, fall, iterations=WINDOW):
-    """A state whose cost has fallen by so much over its last iterations."""
-    state = LBFGS().start(np.eye(2), Evaluation(cost, np.eye(2), np.zeros(2)))
+def running(cost, fall, iterations=WINDOW, y=None):
+    """A state whose cost has fallen by so much over its last iterations, on a map of its own."""
+    y = cost * np.eye(2) if y is None else y
+    state = LBFGS().start(y, Evaluation(cost, np.ones_like(y), np.zeros(len(y))))
     return replace(state, recent_costs=np.linspace(cost + fall, cost, iterations + 1))
 
 
@@ -30,9 +31,27 @@ def test_nobody_is_judged_before_there_is_a_window():
 
 
 def test_of_equal_ones_the_first_leads():
-    states = [running(np.nan, 0.0), running(3.0, 0.0), running(3.0, 1.0)]
+    states = [
+        running(np.nan, 0.0, y=np.eye(2)),
+        running(3.0, 0.0),
+        running(3.0, 1.0, y=np.array([[0.0, 7.0], [1.0, 0.0]])),
+    ]
     assert leader(states) is states[1]
     assert [state.stopped for state in leave_behind(states)] == [BEHIND, None, None]
+
+
+def test_the_same_map_turned_or_mirrored_does_not_go_on(rng):
+    y = rng.normal(size=(60, 2))
+    y[0] = y[1:].mean(axis=0)  # to be moved away from the centre
+    turned = (y + 5.0) @ np.array([[0.6, 0.8], [0.8, -0.6]])
+    length = np.ptp(y, axis=0).max()
+    near, far = turned.copy(), turned.copy()
+    near[0, 0] += 0.9 * SAME * length
+    far[0, 0] += 1.3 * SAME * length
+    states = [running(10.0, 1.0, y=y), *(running(10.5, 1.0, y=z) for z in (turned, near, far))]
+    assert [state.stopped for state in leave_behind(states)] == [None, TWIN, TWIN, None]
+    early = [running(10.0, 1.0, y=y), running(10.5, 1.0, WINDOW - 1, y=turned)]
+    assert [state.stopped for state in leave_behind(early)] == [None, None]
 
 
 def test_it_is_over_when_only_the_leader_runs():

@@ -51,10 +51,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
         holds distances (not squared), shape (N, N).
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
-        Where the map starts. "spectral" is the Laplacian eigenmap of the affinities: best for data
-        on a curved sheet. "best" races the spectral start and four random ones against the
-        annealed map, all in one pass over P, and goes on with the lowest. Precomputed distances
-        have no components, and start at random instead.
+        Where the map starts. "spectral" is the Laplacian eigenmap of the affinities. "best" starts
+        as "pca" does, and has four random starts join the race in the last stage. Precomputed
+        distances have no components, and start at random instead.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.
@@ -62,8 +61,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "momentum" is the method of 2002: momentum and a jitter that is annealed away.
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
-        from 3/4 of N where the start is "pca" or "random", and starts at the target, as None
-        does, where it is an array or "spectral", which annealing would undo. Of more than 20,000
+        from 3/4 of N where the start is "pca" or "random"; in the last stage the map so found
+        races against the start itself and a spectral start, all in one pass over P, and the lowest
+        goes on. It starts at the target, as None does, where the start is an array or "spectral",
+        which annealing would undo. Of more than 20,000
         points only some are annealed: four sets of landmarks, 5,000 each, whose maps place a
         middle set of 20,000, and the lowest of those all points. (All points start at the target
         with "momentum", with precomputed distances and where a point has few neighbours, a

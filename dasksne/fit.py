@@ -64,7 +64,7 @@ def go_through_stages(
         if last:
             unreached = _count_unreached(job, calibration)
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
-        objective = make_objective(job, affinities)
+        objective = make_objective(job, affinities, k)
         max_iter = 0 if job.stopped else job.settings.max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:

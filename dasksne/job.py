@@ -81,8 +81,8 @@ class Event(NamedTuple):
 class Watcher(Protocol):
     """Somebody who looks on while a run goes its way."""
 
-    def blocks_done(self, stage: int, n_stages: int, done: int, total: int) -> None:
-        """See how many row blocks of the affinities are done."""
+    def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
+        """See how many row blocks of some work other than iterations are done."""
         ...
 
     def step_done(self, event: Event) -> bool:

@@ -5,6 +5,7 @@ landmarks at perplexity * m / N is as wide as the map of all points at the perpl
 its arrangement is the one that they start from; at the perplexity itself it is a coarser map.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,13 +87,24 @@ def _take(chunk: slice, source: Features, indices: IndexArray) -> FloatArray:
 
 
 def place_all(
-    executor: Executor, source: Features, landmarks: Landmarks, perplexity: float
+    executor: Executor,
+    source: Features,
+    landmarks: Landmarks,
+    perplexity: float,
+    blocks_done: Callable[[int, int], None],
 ) -> FloatArray:
-    """Return a map of all points, shape (N, d); see `place_rows`."""
+    """Return a map of all points, shape (N, d); see `place_rows`.
+
+    What is done is told on the way: how many row blocks, and of how many.
+    """
     n = source.n_points
     blocks = [slice(start, min(start + PLACED_ROWS, n)) for start in range(0, n, PLACED_ROWS)]
     parts = executor.map(place_rows, blocks, source, executor.broadcast(landmarks), perplexity)
-    return np.concatenate([executor.result(part) for part in parts])
+    placed = []
+    for part in parts:
+        placed.append(executor.result(part))
+        blocks_done(len(placed), len(parts))
+    return np.concatenate(placed)
 
 
 def place_rows(

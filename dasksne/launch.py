@@ -108,6 +108,7 @@ def plan_run(
             *shape,
             settings.n_components,
             x_bytes=x_bytes * executor.n_processes if in_memory or blind else 0,
+            n_processes=executor.n_processes,
             n_threads=executor.n_threads,
             memory_limit=(
                 int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit

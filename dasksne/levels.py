@@ -12,7 +12,7 @@ import math
 from typing import NamedTuple
 
 from dasksne.job import ANNEALED, LARGEST_ANNEALED
-from dasksne.optimise.schedule import EARLY_TOL, Stage, landmark_stages
+from dasksne.optimise.schedule import LANDMARK_TOL, Stage, landmark_stages
 from dasksne.settings import Settings
 
 SETS = 4
@@ -75,9 +75,8 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
     many = min(MIDDLE * few, int(LARGEST_MIDDLE * n_points))
     if few > many // 2:
         return None
-    tol = max(settings.tol, EARLY_TOL)
     return Levels(
         SETS,
-        Level(few, landmark_stages(few * density, few, tol)),
-        Level(many, (Stage(many * density, tol),)),
+        Level(few, landmark_stages(few * density, few)),
+        Level(many, (Stage(many * density, LANDMARK_TOL),)),
     )

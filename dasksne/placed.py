@@ -34,16 +34,25 @@ def placed_start(job: Job, look: Look, levels: Levels) -> FloatArray:
         if level.stopped:
             job.stopped = True
             landmarks = Landmarks(indices[among], chosen, y)
-            return finished_start(place_all(executor, source, landmarks, few.perplexity), seed)
-        landmarks = Landmarks(among, chosen, y)
-        starts.append(place_all(executor, middle, landmarks, few.perplexity))
+            return finished_start(_place(level, source, landmarks), seed)
+        starts.append(_place(level, middle, Landmarks(among, chosen, y)))
     before = levels.n_stages - len(many.schedule)
     level = _job(job, many, middle, stages_before=before, n_stages=levels.n_stages)
     first, *rivals = (finished_start(y, seed) for y in starts)
     y = go_through_stages(level, first, rivals=rivals).embedding
     job.stopped = level.stopped
-    landmarks = Landmarks(indices, middle, y)
-    return finished_start(place_all(executor, source, landmarks, many.perplexity), seed)
+    return finished_start(_place(level, source, Landmarks(indices, middle, y)), seed)
+
+
+def _place(level: Job, source: Features, landmarks: Landmarks) -> FloatArray:
+    """Return the map of all points of a source around the landmarks of a level."""
+
+    def blocks_done(done: int, total: int) -> None:
+        stage = level.stages_before + len(level.schedule) - 1
+        level.watcher.blocks_done("placing points", stage, level.n_stages, done, total)
+
+    perplexity = level.schedule[-1].perplexity
+    return place_all(level.executor, source, landmarks, perplexity, blocks_done)
 
 
 def _job(job: Job, level: Level, source: Features, *, stages_before: int, n_stages: int) -> Job:

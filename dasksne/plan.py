@@ -19,6 +19,8 @@ INDEX_BYTES = 4
 """Of a sparse entry's column."""
 FOURIER_COMPONENTS = 3
 """Non-uniform FFTs exist up to three dimensions."""
+CACHE_BYTES = 256 << 20
+"""Of X from a store, kept in each process."""
 CHUNK_BYTES = 64 << 20
 """Of an (N, N) array on disk."""
 ROW_MULTIPLE = 64
@@ -56,7 +58,7 @@ class Plan:
     kept_share: float
     """Of the entries of P, about; 1 where no tails are dropped."""
     x_bytes: int
-    """Of X in memory, as given and the rows that are kept a second time."""
+    """Of X in memory, as given and the rows that are kept a second time, or read and kept."""
     p_bytes: int
     """Of P as it is kept: dense, or values and indices."""
     s_bytes: int
@@ -113,6 +115,7 @@ def make_plan(
     n_components: int,
     *,
     x_bytes: int,
+    n_processes: int = 1,
     n_threads: int,
     memory_limit: int,
     disk_found: int,
@@ -135,6 +138,8 @@ def make_plan(
     n_points, n_features, n_components : int
     x_bytes : int
         Of X in memory while the run lasts; 0 where it is read from a store.
+    n_processes : int
+        Each of which keeps some of an X that is read from a store.
     n_threads : int
         Tasks that run at once.
     memory_limit, disk_found : int
@@ -175,7 +180,10 @@ def make_plan(
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
     s_bytes = dense if anneals else min(dense, 2 * sparse)
     copied = 8 * copied_rows * n_features
-    x_bytes += copied if x_bytes else 0
+    if x_bytes > 0:
+        x_bytes += copied
+    else:
+        x_bytes = n_processes * min(8 * n_points * n_features + copied, CACHE_BYTES)
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES

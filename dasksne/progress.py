@@ -49,11 +49,11 @@ class Reporter:
             if self._terminal:
                 sys.stderr.write("\n")
 
-    def blocks_done(self, stage: int, n_stages: int, done: int, total: int) -> None:
-        """Report the affinities of a stage."""
+    def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
+        """Report work of a stage that goes by row blocks."""
         self._report(
-            f"stage {stage + 1}/{n_stages}: affinities, {done} of {total} row blocks",
-            self._seconds_left(("affinities", stage), done, total),
+            f"stage {stage + 1}/{n_stages}: {work}, {done} of {total} row blocks",
+            self._seconds_left((work, stage), done, total),
         )
 
     def step_done(self, event: Event) -> bool:

@@ -12,12 +12,12 @@ import zarr
 from scipy.sparse import csr_array, issparse
 
 from dasksne.kernels.distances import directions, squared_distances
+from dasksne.plan import CACHE_BYTES
 from dasksne.types import FloatArray
 
 CHUNK_BYTES = 4 << 20
 """Of X as float64, read at once."""
-CACHED_CHUNKS = 64
-"""Of X from a store, kept in each process: a quarter of a gibibyte."""
+CACHED_CHUNKS = CACHE_BYTES // CHUNK_BYTES
 TILE_ROWS = 64
 TILE_COLUMNS = 1024
 """A tile of distances, half a mebibyte: it stays in the second-level cache while it is used."""

@@ -52,11 +52,11 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
     with job.executor.stage("affinities"):
         handles = start_calibration(job.executor, job.source, width, todo, outputs)
     for rows, handle in zip(todo, handles, strict=True):
-        job.watcher.blocks_done(stage, n_stages, len(finished), len(blocks))
+        job.watcher.blocks_done("affinities", stage, n_stages, len(finished), len(blocks))
         finished[rows.start] = found = job.executor.result(handle)
         if keep and job.run is not None and not job.shares_run:
             job.run.finish_block(rows, found, exponent)
-    job.watcher.blocks_done(stage, n_stages, len(blocks), len(blocks))
+    job.watcher.blocks_done("affinities", stage, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     if not np.all(np.isfinite(whole.log_normaliser)):
@@ -67,14 +67,16 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
     return Affinities(whole, kept)
 
 
-def make_objective(job: Job, affinities: Affinities) -> SNEObjective:
-    """Make S, and return the objective that it stands for; the rows of P are given up for it."""
+def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
+    """Make S, as stage k does, and return its objective; the rows of P are given up for it."""
     plan = job.plan
     calibration, kept = affinities
     with job.executor.stage("joint probabilities"):
         shards = start_shards(job.executor, job.source, calibration, plan, job.run, kept)
-    for shard in shards:
+    for done, shard in enumerate(shards, start=1):
         job.executor.wait(shard)
+        stage = job.stages_before + k
+        job.watcher.blocks_done("joint probabilities", stage, job.n_stages, done, len(shards))
     if kept is not None:
         kept.clear()
     return SNEObjective(

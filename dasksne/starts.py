@@ -132,7 +132,7 @@ def spectral_map(job: Job, k: int) -> FloatArray:
     """Return the Laplacian eigenmap of the affinities at a lower perplexity, as stage k does."""
     settings = job.settings
     perplexity = np.nan if settings.perplexity is None else spectral_perplexity(settings.perplexity)
-    objective = make_objective(job, calibrate_rows(job, perplexity, k, keep=False))
+    objective = make_objective(job, calibrate_rows(job, perplexity, k, keep=False), k)
     degrees = objective.degrees()
 
     def product(v: FloatArray) -> FloatArray:

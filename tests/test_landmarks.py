@@ -121,7 +121,9 @@ def test_all_points_are_placed_block_by_block(rng):
     source = source_of(X)
     landmarks = landmarks_of(source, landmark_indices(2500, 80, seed=0))
     with ThreadExecutor(2) as executor:
-        found = place_all(executor, source, landmarks, PERPLEXITY)
+        told = []
+        found = place_all(executor, source, landmarks, PERPLEXITY, lambda *done: told.append(done))
+        assert told == [(k, told[-1][1]) for k in range(1, told[-1][1] + 1)]
     whole = place_rows(slice(0, 2500), source, landmarks, PERPLEXITY)
     np.testing.assert_array_equal(found, whole)
 

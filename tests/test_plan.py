@@ -5,6 +5,7 @@ import pytest
 
 from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.plan import (
+    CACHE_BYTES,
     CHUNK_BYTES,
     CODEC_COPIES,
     OPTIMISER_MAPS,
@@ -93,7 +94,8 @@ def test_bytes_of_a_plan_on_disk():
     kept = {"keeps_p": True, "keeps_x": True, "saves": ("distances", "Q")}
     made = plan(10_000, p_storage="zarr", **kept)
     panel = made.block_rows * 10_000 * (8 + 8)
-    assert made.memory_bytes == PROCESS_BYTES + 2 * 2 * panel + OPTIMISER_MAPS * 8 * 20_000
+    cached = 8 * 10_000 * 50
+    assert made.memory_bytes == PROCESS_BYTES + cached + 2 * 2 * panel + OPTIMISER_MAPS * 8 * 20_000
     x, p, s, saves = 8 * 10_000 * 50, made.p_bytes, made.p_bytes, 2 * made.p_bytes
     assert made.disk_bytes == x + p + s + saves
 
@@ -101,7 +103,25 @@ def test_bytes_of_a_plan_on_disk():
 def test_bytes_of_reading_p():
     made = plan(2000, block_rows=64, p_storage="zarr")
     reading = CODEC_COPIES * 64 * 2000 * 8
-    assert made.memory_bytes == PROCESS_BYTES + 2 * reading + OPTIMISER_MAPS * 8 * 4000
+    cached = 8 * 2000 * 50
+    assert made.memory_bytes == PROCESS_BYTES + cached + 2 * reading + OPTIMISER_MAPS * 8 * 4000
+
+
+def test_each_process_keeps_some_of_a_stored_x():
+    one, two = (plan(1000, n_processes=n, p_storage="zarr") for n in (1, 2))
+    assert two.memory_bytes - one.memory_bytes == 8 * 1000 * 50
+    large = plan(100_000, n_features=1000, p_storage="zarr")
+    assert large.x_bytes == CACHE_BYTES
+    held = plan(1000, x_bytes=8, n_processes=2, p_storage="zarr")
+    assert held.x_bytes == 8
+
+
+def test_rows_of_p_wait_in_memory_while_s_is_made_from_them():
+    few, many = (plan(kept_share=share, p_storage="memory") for share in (0.1, 0.2))
+    n = few.n_points
+    assert few.memory_bytes - few.s_bytes == many.memory_bytes - many.s_bytes + int(12 * 0.1 * n**2)
+    annealed = plan(kept_share=0.1, anneals=True, p_storage="memory")
+    assert annealed.memory_bytes == plan(p_storage="memory").memory_bytes
 
 
 @pytest.mark.parametrize(("block_rows", "stored"), [(64, 64), (512, 64), (100, 100), (7, 7)])

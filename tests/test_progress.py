@@ -98,7 +98,7 @@ def test_the_line_is_ended_when_the_run_fails(monkeypatch, clock):
 def test_nothing_is_written_unless_asked(monkeypatch, terminal):
     silent = stream(monkeypatch, terminal=terminal)
     with Reporter([], verbose=0) as reporter:
-        reporter.blocks_done(0, 1, 1, 1)
+        reporter.blocks_done("affinities", 0, 1, 1, 1)
         reporter.step_done(event(1))
     assert not silent.getvalue()
 
@@ -124,9 +124,9 @@ def test_time_left_goes_by_the_pace_of_the_stage(monkeypatch, clock):
 def test_row_blocks_have_their_own_pace(monkeypatch, clock):
     log = stream(monkeypatch, terminal=False)
     with Reporter([], verbose=1) as reporter:
-        reporter.blocks_done(0, 3, 0, 8)
+        reporter.blocks_done("affinities", 0, 3, 0, 8)
         clock.now += 10.0
-        reporter.blocks_done(0, 3, 2, 8)
+        reporter.blocks_done("affinities", 0, 3, 2, 8)
     assert log.getvalue().splitlines()[1] == (
         "stage 1/3: affinities, 2 of 8 row blocks, at most 30 s left in this stage"
     )

@@ -13,6 +13,10 @@ RATIO = 4.0
 FIRST_LANDMARK_SHARE = 0.02
 """Of the landmarks: the perplexity of their first stage. Several sets go through their stages and
 the best is chosen; above this one a stage costs more than it brings."""
+LANDMARK_RATIO = 3.0
+LANDMARK_TOL = 3e-5
+"""Of landmarks and the middle set, as RATIO and EARLY_TOL: what is cheap beside all points is worth
+more care. (All of MNIST: C / N 4.1745 with these, 4.1834 with the others.)"""
 EARLY_TOL = 1e-4
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
@@ -68,7 +72,7 @@ def stages(
     if annealing is None:
         before: list[float] = []
     elif annealing == "auto":
-        before = _geometric(min(FIRST_SHARE * n_points, n_points - 1.5), perplexity)
+        before = _geometric(min(FIRST_SHARE * n_points, n_points - 1.5), perplexity, RATIO)
     elif isinstance(annealing, str):
         raise InvalidInputError(
             f"annealing={annealing!r} is not known; use 'auto', None or a list of perplexities"
@@ -86,7 +90,7 @@ def stages(
     return (*(Stage(value, early) for value in before), Stage(perplexity, tol))
 
 
-def landmark_stages(perplexity: float, n_points: int, tol: float) -> tuple[Stage, ...]:
+def landmark_stages(perplexity: float, n_points: int) -> tuple[Stage, ...]:
     """Return the stages of a set of landmarks, whose map is only a start.
 
     Parameters
@@ -95,16 +99,14 @@ def landmark_stages(perplexity: float, n_points: int, tol: float) -> tuple[Stage
         The target, for as many points as there are landmarks.
     n_points : int
         Landmarks.
-    tol : float
-        Of the last stage.
 
     Examples
     --------
-    >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000, 1e-6)]
-    [100.0, 27.6, 7.6, 2.1]
+    >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000)]
+    [100.0, 38.1, 14.5, 5.5, 2.1]
     """
-    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity)
-    return stages(before, perplexity, n_points, tol)
+    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity, LANDMARK_RATIO)
+    return tuple(Stage(value, LANDMARK_TOL) for value in (*before, perplexity))
 
 
 def spectral_perplexity(perplexity: float) -> float:
@@ -118,9 +120,9 @@ def spectral_perplexity(perplexity: float) -> float:
     return min(perplexity, max(SPECTRAL_SHARE * perplexity, SMALLEST_SPECTRAL))
 
 
-def _geometric(first: float, target: float) -> list[float]:
+def _geometric(first: float, target: float, ratio: float) -> list[float]:
     """Return perplexities from the first down to just above the target, evenly in the logarithm."""
     if first <= target:
         return []
-    count = math.ceil(math.log(first / target, RATIO))
+    count = math.ceil(math.log(first / target, ratio))
     return [target * (first / target) ** (k / count) for k in range(count, 0, -1)]

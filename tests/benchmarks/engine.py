@@ -14,14 +14,13 @@ from dasksne.affinities import sampled_share
 from dasksne.estimate import Estimate, estimate
 from dasksne.executor import current_executor
 from dasksne.job import Job, make_schedule
-from dasksne.kernels.calibration import Calibration
 from dasksne.launch import plan_run
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.source import ArrayRows
-from dasksne.stage import calibrate_rows, make_objective
+from dasksne.stage import Affinities, calibrate_rows, make_objective
 from dasksne.staging import look_at_array, store_rows
 
 
@@ -37,14 +36,14 @@ class Engine(NamedTuple):
         """Return the seconds that `dasksne plan` would print."""
         return estimate(self.plan, self.model)
 
-    def calibrate(self) -> Calibration:
-        """Find precision and normaliser of all rows."""
+    def calibrate(self) -> Affinities:
+        """Find precision and normaliser of all rows, and where it pays the rows themselves."""
         (stage,) = self.job.schedule
         return calibrate_rows(self.job, stage.perplexity, 0, keep=False)
 
-    def objective(self, calibration: Calibration) -> SNEObjective:
+    def objective(self, affinities: Affinities) -> SNEObjective:
         """Make the rows of S, and wait for them."""
-        return make_objective(self.job, calibration)
+        return make_objective(self.job, affinities, 0)
 
 
 @contextmanager

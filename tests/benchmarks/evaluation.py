@@ -61,9 +61,9 @@ def against_other_packages(report: Report, options: Namespace) -> None:
         engine_of(X, perplexity=perplexity) as engine,
         engine_of(X, perplexity=perplexity, tail_mass=options.tail_mass) as cut,
     ):
-        calibration = engine.calibrate()
-        dense, sparse = engine.objective(calibration), cut.objective(cut.calibrate())
-        step = make_step(X, calibration.precision)
+        affinities = engine.calibrate()
+        dense, sparse = engine.objective(affinities), cut.objective(cut.calibrate())
+        step = make_step(X, affinities.calibration.precision)
         _require_agreement(dense(Y), *step(Y))
         ours = {
             "dasksne, dense P": partial(dense, Y),

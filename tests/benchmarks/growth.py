@@ -50,8 +50,8 @@ def _measure(n: int, options: Namespace) -> dict[str, Any]:
         seconds = alternate(
             {"affinities": lambda: engine.objective(engine.calibrate())}, 1, warm_up=False
         )
-        calibration = engine.calibrate()
-        objective = engine.objective(calibration)
+        affinities = engine.calibrate()
+        objective = engine.objective(affinities)
 
         def by_fourier() -> object:
             return executor.result(start_repulsion(executor, Y, Y, rows, "fourier", rtol)())
@@ -64,7 +64,7 @@ def _measure(n: int, options: Namespace) -> dict[str, Any]:
             },
             options.repeats,
         )
-    kept = float(np.mean(calibration.kept))
+    kept = float(np.mean(affinities.calibration.kept))
     return {"N": n, "kept a row": round(kept), **seconds}
 
 

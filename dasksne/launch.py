@@ -6,7 +6,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_kernels
-from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
 from dasksne.integrity import create_arrays, require_same_data
@@ -35,13 +35,16 @@ from dasksne.source import ArrayRows, Rows, Source, bytes_of
 from dasksne.staging import (
     Data,
     Look,
+    is_graph,
+    look_at,
     look_at_array,
-    look_at_stored,
     scratch_folder,
     scratch_run,
     store_rows,
     stored_rows,
     stored_source,
+    stored_x,
+    x_in_memory,
 )
 from dasksne.starts import first_map, is_annealed
 from dasksne.stopping import telling_how_to_go_on
@@ -71,6 +74,7 @@ def plan_run(
     store: Run | None,
     memory_limit: int | None,
     in_memory: bool,
+    sparse: bool = False,
     kept_share: float = 1.0,
     executor: Executor | None = None,
     blind: list[str] | None = None,
@@ -89,6 +93,8 @@ def plan_run(
         Bytes; None for what is found.
     in_memory : bool
         Whether X stays in this process's memory.
+    sparse : bool
+        Whether X is sparse affinities, which a run keeps as they are.
     kept_share : float
         Of the entries of P, about.
     executor : Executor, optional
@@ -108,13 +114,19 @@ def plan_run(
             *shape,
             settings.n_components,
             x_bytes=x_bytes * executor.n_processes if in_memory or blind else 0,
+            sparse_x_bytes=x_bytes if sparse else 0,
             n_processes=executor.n_processes,
             n_threads=executor.n_threads,
             memory_limit=(
                 int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
             ),
             disk_found=_disk_found(store),
-            keeps_p=store is not None and settings.p_storage != "recompute" and not blind,
+            keeps_p=(
+                store is not None
+                and settings.p_storage != "recompute"
+                and settings.metric != "affinities"  # X is P
+                and not blind
+            ),
             keeps_x=store is not None or not in_memory,
             saves=settings.save,
             kept_share=kept_share,
@@ -131,9 +143,28 @@ def plan_run(
     return plan("recompute") if blind and planned.p_storage == "zarr" else planned
 
 
+def settled(settings: Settings, x: Data) -> Settings:
+    """Return the settings with which x is mapped: where affinities are sparse, so is S, in memory.
+
+    Raises
+    ------
+    InvalidInputError
+        S shall be elsewhere.
+    """
+    if not is_graph(x, settings.metric):
+        return settings
+    if settings.p_storage not in ("auto", "memory"):
+        raise InvalidInputError(
+            f"p_storage={settings.p_storage!r} with sparse affinities: P is in memory and S takes "
+            "about twice as much; use p_storage='auto', or give a dense array"
+        )
+    return replace(settings, p_storage="memory")
+
+
 def kept_share(x: Data, settings: Settings) -> float:
     """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    if settings.tail_mass == 0.0 or isinstance(x, da.Array):
+    sparse = is_graph(x, settings.metric)
+    if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
         return 1.0
     look = look_at_array(x, settings.metric)
     return sampled_share(look.source(ArrayRows(x), settings.metric), settings)
@@ -182,7 +213,8 @@ def _launch(
     settings.require_fits(x.shape[0])
     executor = current_executor()
     blind = blind_workers(executor, _folder(store))
-    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind))
+    sparse = is_graph(x, settings.metric)
+    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind) or sparse)
 
     def plan(kept_share: float) -> Plan:
         return plan_run(
@@ -192,6 +224,7 @@ def _launch(
             store=store,
             memory_limit=memory_limit,
             in_memory=in_memory,
+            sparse=sparse,
             kept_share=kept_share,
             executor=executor,
             blind=blind,
@@ -199,7 +232,7 @@ def _launch(
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
     # a lazy array keeps of P is known when its data is there.
-    planned = plan(1.0 if settings.tail_mass == 0.0 else 0.0)
+    planned = plan(1.0 if settings.tail_mass == 0.0 and not sparse else 0.0)
     look = None
     if not isinstance(x, da.Array):
         look = look_at_array(x, settings.metric)
@@ -215,12 +248,12 @@ def _launch(
                 look = (
                     look_at_array(run.read("X"), settings.metric)
                     if blind
-                    else look_at_stored(executor, stored, settings.metric)
+                    else look_at(executor, stored, settings.metric)
                 )
                 planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
         source = look.source(rows, settings.metric)
-        if blind:
+        if isinstance(rows, ArrayRows):
             executor.hold(source)
         job = _make_job(
             executor,
@@ -283,9 +316,9 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         )
         create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
-        source = stored_source(run)
-        if blind:
-            source = look.source(ArrayRows(run.read("X")), settings.metric)
+        rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)
+        source = look.source(rows, settings.metric)
+        if isinstance(rows, ArrayRows):
             executor.hold(source)
         job = _make_job(
             executor,

@@ -1,6 +1,8 @@
 """The run on disk: one Zarr group that holds all that a run needs and all that it found.
 
-    X            (N, D)   the data, as given
+    X            (N, D)   the data, as given; of sparse affinities a group, as of a sparse P, all of
+                          whose rows are in its block 0
+    start, sigma          options that are arrays
     precision    (N,)     beta_i, in units of 1 / distance^2
     normaliser   (N,)     log sum_{k != i} exp(-beta_i d_ik)
     entropy      (N,)     of row i of P, in nats

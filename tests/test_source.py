@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import reference
 
+from dasksne.given import Precomputed
+from dasksne.inspection import inspect
 from dasksne.run import Run
 from dasksne.source import (
     CHUNK_BYTES,
@@ -11,8 +13,6 @@ from dasksne.source import (
     TILE_ROWS,
     ArrayRows,
     Features,
-    Precomputed,
-    inspect,
     row_chunks,
     row_panels,
 )

@@ -6,7 +6,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from dasksne.plan import Plan, make_plan
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
 from dasksne.settings import Settings
-from dasksne.source import ArrayRows, Rows, Source, bytes_of
+from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
 from dasksne.staging import (
     Data,
     Look,
@@ -219,7 +219,7 @@ def _launch(
                 )
                 planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         assert look is not None  # noqa: S101 - what is not an array was stored
-        source = look.source(rows, settings.metric)
+        source = look.source(_keeping(rows, planned), settings.metric)
         if blind:
             executor.hold(source)
         job = _make_job(
@@ -243,6 +243,11 @@ def _launch(
     else:
         fitted = None
     return Result(outcome, planned, settings, fitted)
+
+
+def _keeping(rows: Rows, plan: Plan) -> Rows:
+    """Return rows of which each process keeps as many as a plan has memory for."""
+    return replace(rows, kept_rows=plan.kept_rows) if isinstance(rows, StoredRows) else rows
 
 
 def resume(run: Run, *, watcher: Watcher) -> Result:

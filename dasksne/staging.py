@@ -21,6 +21,7 @@ from dasksne.executor import Executor
 from dasksne.lazy import from_zarr
 from dasksne.run import Run
 from dasksne.source import (
+    KEPT_BYTES,
     KINDS,
     TILE_COLUMNS,
     ArrayRows,
@@ -197,8 +198,13 @@ def require_seen(executor: Executor, run: Run | None) -> None:
 
 def stored_rows(run: Run, name: str = "X") -> StoredRows:
     """Return X, or another matrix of a run, as picklable rows."""
+    state = run.state
     n_rows, n_columns = run.array(name).shape
-    return StoredRows(run.url, name, run.storage_options, (n_rows, n_columns), run.state["id"])
+    kept_rows = KEPT_BYTES // (8 * n_columns)
+    if name == "X" and "plan" in state:
+        kept_rows = state["plan"]["kept_rows"]
+    shape = (n_rows, n_columns)
+    return StoredRows(run.url, name, run.storage_options, shape, state["id"], kept_rows)
 
 
 def stored_source(run: Run) -> Source:

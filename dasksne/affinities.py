@@ -8,6 +8,7 @@ Where tasks share memory, and so little of P is kept that it can wait there, S i
 it instead, with the same bits.
 """
 
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,12 +44,17 @@ LARGEST_SPARSE_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Width:
-    """How wide each row's Gaussian is: by perplexity, or one precision for all rows."""
+    """How wide each row's Gaussian is: by perplexity, or by precisions that are given."""
 
     perplexity: float | None
-    precision: float | None
+    precision: float | FloatArray | None
+    """One for all rows, or one for each of all points."""
     tail_mass: float = 0.0
     """The most that a row of P drops."""
+
+    def __sizeof__(self) -> int:
+        # Dask asks, to decide how a value travels, and does not look inside.
+        return object.__sizeof__(self) + sys.getsizeof(self.precision)
 
     def calibrate(self, distances: FloatArray, first_row: int) -> Calibration:
         """Return what is kept of the rows of a panel."""
@@ -56,7 +62,10 @@ class Width:
             found = calibrate(distances, first_row, self.perplexity)
         else:
             assert self.precision is not None  # noqa: S101 - one of the two is always given
-            found = normalise(distances, first_row, self.precision)
+            given = self.precision
+            if isinstance(given, np.ndarray):
+                given = given[first_row : first_row + len(distances)]
+            found = normalise(distances, first_row, given)
         return truncate(distances, first_row, found, self.tail_mass)
 
 
@@ -67,10 +76,11 @@ def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:
     return Width(None, precision_of(settings.sigma, exponent), settings.tail_mass)
 
 
-def precision_of(sigma: float, exponent: int) -> float:
+def precision_of(sigma: float | FloatArray, exponent: int) -> float | FloatArray:
     """Return a sigma's precision in the units of data divided by 2**exponent; it may overflow."""
     with np.errstate(over="ignore", divide="ignore"):
-        return float(np.ldexp(sigma, -exponent) ** -2.0)
+        precision: float | FloatArray = np.ldexp(sigma, -exponent) ** -2.0
+    return precision
 
 
 def sampled_share(source: Source, settings: Settings) -> float:
@@ -110,7 +120,8 @@ def start_calibration(
     outputs: Outputs,
 ) -> list[Handle]:
     """Start one task a row block; each returns the block's Calibration."""
-    return executor.map(_calibrate_block, blocks, source, width, outputs)
+    shared = executor.broadcast(width, len(blocks))
+    return executor.map(_calibrate_block, blocks, source, shared, outputs)
 
 
 def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs) -> Calibration:

@@ -18,6 +18,7 @@ from dask.base import is_dask_collection
 
 from dasksne.errors import InvalidInputError
 from dasksne.kernels import calibration, distances
+from dasksne.settings import number_or_array, sigma_of
 from dasksne.types import FloatArray
 
 ArrayLike: TypeAlias = "npt.ArrayLike | da.Array | zarr.Array[Any]"
@@ -66,7 +67,7 @@ def conditional_probabilities(
     X: ArrayLike,
     *,
     perplexity: float | None = None,
-    sigma: float | None = None,
+    sigma: "float | npt.ArrayLike | None" = None,
     metric: Literal["euclidean", "cosine", "precomputed"] = "euclidean",
 ) -> da.Array:
     """Conditional probabilities P of the data: p_{j|i}, that i would pick j as its neighbour.
@@ -79,9 +80,9 @@ def conditional_probabilities(
     perplexity : float, optional
         Above 1 and below N - 1. Each row's precision beta_i is found so that the entropy of the row
         is log(perplexity) nats. 30 unless `sigma` is given.
-    sigma : float, optional
-        One width for all rows, in the units of X: beta_i = 1 / sigma^2. Mind the convention: the
-        weight of a pair is exp(-d^2 / sigma^2), not exp(-d^2 / (2 sigma^2)).
+    sigma : float or array of shape (N,), optional
+        The width of all rows, or of each, in the units of X: beta_i = 1 / sigma_i^2. Mind the
+        convention: the weight of a pair is exp(-d^2 / sigma^2), not exp(-d^2 / (2 sigma^2)).
     metric : {"euclidean", "cosine", "precomputed"}
         Whether distances are measured between rows, between rows divided by their lengths, or
         given.
@@ -119,9 +120,11 @@ def conditional_probabilities(
            [0.5   , 0.    , 0.5   ],
            [0.0474, 0.9526, 0.    ]])
     """
+    sigma = number_or_array(sigma)
     if perplexity is not None and sigma is not None:
+        given = "an array" if np.ndim(sigma) else repr(sigma)
         raise InvalidInputError(
-            f"perplexity={perplexity!r} and sigma={sigma!r} were both given; give one of them"
+            f"perplexity={perplexity!r} and sigma={given} were both given; give one of them"
         )
     if sigma is not None:
         return _with_sigma(_squared(X, metric, rescale=False), sigma)
@@ -290,13 +293,25 @@ def _with_perplexity(squared: da.Array, perplexity: float) -> da.Array:
     return _blockwise(_softmax, "ij", squared, "ij", precision, "i", rows, "i")
 
 
-def _with_sigma(squared: da.Array, sigma: float) -> da.Array:
-    if not (sigma > 0.0 and 0.0 < sigma * sigma < math.inf and 1.0 / (sigma * sigma) < math.inf):
+def _with_sigma(squared: da.Array, sigma: Any) -> da.Array:
+    n, widths = squared.shape[0], np.asarray(sigma, dtype=np.float64)
+    if widths.ndim and widths.shape != (n,):
         raise InvalidInputError(
-            f"sigma must be positive, and 1 / sigma^2 a finite number, got {sigma!r}"
+            f"sigma must be a number or have shape (N,) = ({n},), got shape {widths.shape}"
         )
-    precision = 1.0 / (sigma * sigma)
-    return _blockwise(_softmax, "ij", squared, "ij", precision, None, _row_numbers(squared), "i")
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        precision = 1.0 / (widths * widths)
+    bad = np.flatnonzero(~((widths > 0.0) & (precision > 0.0) & (precision < math.inf)))
+    if bad.size:
+        raise InvalidInputError(
+            "sigma must be positive, and 1 / sigma^2 a finite number, got "
+            f"{sigma_of(sigma, int(bad[0]))}"
+        )
+    rows = _row_numbers(squared)
+    if widths.ndim == 0:
+        return _blockwise(_softmax, "ij", squared, "ij", float(precision), None, rows, "i")
+    lazy = da.from_array(precision, chunks=(squared.chunks[0],))
+    return _blockwise(_softmax, "ij", squared, "ij", lazy, "i", rows, "i")
 
 
 def _row_numbers(pairs: da.Array) -> da.Array:

@@ -303,9 +303,10 @@ def plot_(
 
 
 def _model(options: dict[str, Any], **more: Any) -> SNE:
-    init = options["init"]
-    start = read_array(init) if init.endswith(".npy") else init
-    return SNE(**{**options, "init": start, **more})
+    for name in ("init", "sigma"):
+        if isinstance(options[name], str) and options[name].endswith(".npy"):
+            options = {**options, name: read_array(options[name])}
+    return SNE(**{**options, **more})
 
 
 @contextmanager

@@ -125,7 +125,8 @@ def _explained(cost: float, constant_cost: float) -> str:
 
 def _width(parameters: dict[str, Any]) -> Line:
     name = "sigma" if parameters["perplexity"] is None else "perplexity"
-    return name, f"{parameters[name]:g}"
+    given = parameters[name]
+    return name, "one for each point" if given == "array" else f"{given:g}"
 
 
 def _iterations(opened: OpenedRun) -> str:

@@ -22,7 +22,7 @@ from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
-from dasksne.settings import DEFAULT_PERPLEXITY, Settings
+from dasksne.settings import DEFAULT_PERPLEXITY, Settings, number_or_array
 from dasksne.source import bytes_of
 from dasksne.staging import Data, as_collection, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
@@ -43,9 +43,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     perplexity : float, optional
         Effective number of neighbours of each point, above 1 and below N - 1. 30 unless `sigma` is
         given.
-    sigma : float, optional
-        One width for all points instead: p_{j|i} is proportional to exp(-|x_i - x_j|^2 / sigma^2)
-        (not 2 sigma^2), in the units of X.
+    sigma : float or array of shape (N,), optional
+        Widths instead, one for all points or one for each: p_{j|i} is proportional to
+        exp(-|x_i - x_j|^2 / sigma_i^2) (not 2 sigma_i^2), in the units of X.
     metric : {"euclidean", "cosine", "precomputed"}, default="euclidean"
         With "cosine", rows count by their direction alone: each is divided by its length, so that
         the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
@@ -141,7 +141,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         n_components: int = 2,
         *,
         perplexity: float | None = None,
-        sigma: float | None = None,
+        sigma: Any = None,
         metric: str = "euclidean",
         init: Any = "pca",
         random_state: Any = None,
@@ -229,10 +229,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def transform(self, X: Any) -> Any:
         """Place new points on the map, which stays as it is.
 
-        Each row's probabilities p_j over the fitted points have the perplexity, or sigma, of the
-        fit. The row goes where its own cost sum_j p_j log(p_j / q_j) is least: this is a convex
-        problem, so there is one such place. It does not depend on chunks or on the other rows. A
-        row that equals a fitted one gets the fitted position; of several equal ones, the first's.
+        Each row's probabilities p_j over the fitted points have the perplexity, or the one sigma,
+        of the fit. The row goes where its own cost sum_j p_j log(p_j / q_j) is least: this is a
+        convex problem, so there is one such place. It does not depend on chunks or on the other
+        rows. A row that equals a fitted one gets the fitted position; of several equal ones, the
+        first's.
 
         Parameters
         ----------
@@ -247,8 +248,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         ------
         NotFittedError
         InvalidInputError
-            X has another number of features or holds NaN, or the model was fitted to a Dask
-            collection without a store, which keeps no data.
+            X has another number of features or holds NaN; or the model was fitted with a sigma for
+            each point, which new points do not have, or to a Dask collection without a store, which
+            keeps no data.
         StoreError
             The run of the model is gone, or another one has taken its place.
 
@@ -279,6 +281,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "the model was fitted to a Dask collection and has kept none of its data; fit it "
                 "with store= a path, where new points find it"
             )
+        self._fitted.require_widths()
         run = self._fitted.require_kept()
         data = self._data(X, new=True)
         if isinstance(data, da.Array):
@@ -368,7 +371,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return Settings(
             n_components=self.n_components,
             perplexity=self.perplexity if given else DEFAULT_PERPLEXITY,
-            sigma=self.sigma,
+            sigma=number_or_array(self.sigma),
             metric=self.metric,
             init=self.init if isinstance(self.init, str) else np.asarray(self.init, dtype=float),
             optimizer=self.optimizer,

@@ -30,7 +30,7 @@ from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
-from dasksne.settings import Settings
+from dasksne.settings import ARRAYS, Settings
 from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
 from dasksne.staging import (
     Data,
@@ -272,8 +272,8 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         raise StoreError(
             f"{run.url} stopped before its data was stored; start it anew with overwrite=True"
         )
-    init = run.read("start") if run.has("start") else None
-    settings = Settings.from_json(state["parameters"], init)
+    arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
+    settings = Settings.from_json(state["parameters"], arrays)
     plan = Plan(**state["plan"])
     if state["status"] == "finished":
         try:
@@ -361,9 +361,9 @@ def _record(job: Job, look: Look) -> None:
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
     create_arrays(run, plan, settings)
-    if not isinstance(settings.init, str):
-        run.create_array("start", settings.init.shape, settings.init.shape)
-        run.write("start", slice(None), settings.init)
+    for name, values in settings.arrays.items():
+        run.create_array(ARRAYS[name], values.shape, values.shape)
+        run.write(ARRAYS[name], slice(None), values)
     run.update(
         status="started",
         parameters=settings.to_json(),

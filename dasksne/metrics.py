@@ -22,9 +22,12 @@ from dasksne.pairs import Pair, compared, pair_of_run, panels
 from dasksne.run import Run
 from dasksne.settings import (
     DEFAULT_PERPLEXITY,
+    number_or_array,
+    require_one_each,
     require_reachable,
     require_tail_mass,
     require_width,
+    sigma_of,
 )
 from dasksne.source import Source
 from dasksne.types import FloatArray, IntArray
@@ -205,7 +208,7 @@ def kl_per_point(
     Y: Any,
     *,
     perplexity: float | None = None,
-    sigma: float | None = None,
+    sigma: Any = None,
     metric: str = "euclidean",
     tail_mass: float = 0.0,
 ) -> FloatArray:
@@ -240,17 +243,21 @@ def kl_per_point(
     """
     if perplexity is None and sigma is None:
         perplexity = DEFAULT_PERPLEXITY
+    sigma = number_or_array(sigma)
     require_width(perplexity, sigma)
     require_tail_mass(tail_mass)
     with compared(X, Y, metric, rescale=False) as pair:
         require_reachable(perplexity, pair.n)
+        require_one_each(sigma, pair.n)
         precision = None if sigma is None else precision_of(sigma, pair.source.exponent)
-        costs = list(pair.results(_costs, Width(perplexity, precision, tail_mass)))
+        width = Width(perplexity, precision, tail_mass)
+        costs = list(pair.results(_costs, pair.executor.broadcast(width)))
     found: FloatArray = np.concatenate(costs)
-    if not np.all(np.isfinite(found)):
+    finite = np.isfinite(found)
+    if not np.all(finite):
         raise InvalidInputError(
-            f"costs overflow: sigma={sigma} is too small beside the distances between the points, "
-            "or the map is too wide"
+            f"costs overflow: {sigma_of(sigma, int(np.argmin(finite)))} is too small beside the "
+            "distances between the points, or the map is too wide"
         )
     return found
 

@@ -46,8 +46,13 @@ def _perplexities(text: str) -> list[float] | str | None:
     return None if text == "none" else [float(part) for part in text.split(",")]
 
 
+def _number_or_file(text: str) -> float | str:
+    return text if text.endswith(".npy") else float(text)
+
+
 INTEGER_OR_AUTO = Parsed("integer|auto", "a whole number or auto", _integer_or_auto)
 PERPLEXITIES = Parsed("auto|none|list", "auto, none or numbers with commas", _perplexities)
+NUMBER_OR_FILE = Parsed("number|file", "a number or a .npy file", _number_or_file)
 JSON = Parsed("json", "a JSON text", json.loads)
 
 
@@ -63,7 +68,10 @@ OPTIONS = {
     "perplexity": Option(
         float, "Effective number of neighbours of a point; 30 unless --sigma is given."
     ),
-    "sigma": Option(float, "One width for all points instead, in the units of the data."),
+    "sigma": Option(
+        NUMBER_OR_FILE,
+        "Widths instead, in the units of the data: a number, or a .npy file of shape (N,).",
+    ),
     "metric": Option(
         click.Choice(CHOICES["metric"]), "Distances of rows, of their directions, or as given."
     ),

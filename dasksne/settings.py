@@ -1,6 +1,6 @@
 """The options of a run, checked once, before anything else happens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -22,6 +22,8 @@ CHOICES = {
 SMALLEST_RTOL = 1e-12
 """Fourier sums in double precision carry about two digits less than their points."""
 SAVES = ("distances", "Q")
+ARRAYS = {"init": "start", "sigma": "sigma"}
+"""Options that may be arrays, and the names that a run keeps them under, beside its attributes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Settings:
 
     n_components: int
     perplexity: float | None
-    sigma: float | None
+    sigma: float | FloatArray | None
     metric: str
     init: str | FloatArray
     optimizer: str
@@ -92,6 +94,7 @@ class Settings:
     def require_fits(self, n_points: int) -> None:
         """Raise InvalidInputError where an option does not go with N points."""
         require_reachable(self.perplexity, n_points)
+        require_one_each(self.sigma, n_points)
         shape = (n_points, self.n_components)
         if not isinstance(self.init, str):
             if self.init.shape != shape:
@@ -101,28 +104,80 @@ class Settings:
             if not np.all(np.isfinite(self.init)):
                 raise InvalidInputError("init holds NaN or infinity")
 
+    @property
+    def arrays(self) -> dict[str, FloatArray]:
+        """The options that are arrays."""
+        given = {name: getattr(self, name) for name in ARRAYS}
+        return {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+
     def to_json(self) -> dict[str, Any]:
-        """Return what the run's attributes keep; a start that is an array is kept beside them."""
-        values = asdict(self)
-        values["init"] = self.init if isinstance(self.init, str) else "array"
-        return values
+        """Return what the run's attributes keep; arrays are kept beside them."""
+        return {**asdict(self), **dict.fromkeys(self.arrays, "array")}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], init: FloatArray | None) -> "Settings":
-        """Return the settings that `to_json` gave."""
+    def from_json(cls, values: dict[str, Any], arrays: Mapping[str, FloatArray]) -> "Settings":
+        """Return the settings that `to_json` gave, from that and the arrays."""
         known = {field.name: values[field.name] for field in fields(cls)}
         known["save"] = tuple(known["save"])
-        return cls(**{**known, "init": known["init"] if init is None else init})
+        return cls(**{**known, **arrays})
 
 
 def require_width(perplexity: Any, sigma: Any) -> None:
     """Raise InvalidInputError unless a perplexity or a sigma is given, and is one."""
     if (perplexity is None) == (sigma is None):
-        raise InvalidInputError(f"perplexity={perplexity} and sigma={sigma}: give one of the two")
-    if sigma is not None:
+        given = "an array" if isinstance(sigma, np.ndarray) else sigma
+        raise InvalidInputError(f"perplexity={perplexity} and sigma={given}: give one of the two")
+    if isinstance(sigma, np.ndarray):
+        _require_widths(sigma)
+    elif sigma is not None:
         _require_number("sigma", sigma, Real, above=0)
     if perplexity is not None:
         _require_number("perplexity", perplexity, Real, above=1)
+
+
+def number_or_array(sigma: Any) -> Any:
+    """Return a sigma for each point, given as any kind of sequence, as an array; else as it is."""
+    if sigma is None or np.ndim(sigma) == 0:
+        return sigma
+    try:
+        return np.asarray(sigma, dtype=np.float64)
+    except ValueError:
+        raise InvalidInputError("sigma must be a number, or an array of numbers") from None
+
+
+def _require_widths(sigma: FloatArray) -> None:
+    """Raise InvalidInputError unless they are widths of points."""
+    if sigma.ndim != 1:
+        raise InvalidInputError(
+            f"sigma has shape {sigma.shape}; it must be a number, or an array of shape (N,) with "
+            "one for each point"
+        )
+    bad = np.flatnonzero(~((sigma > 0.0) & np.isfinite(sigma)))
+    if bad.size:
+        raise InvalidInputError(
+            f"sigma must be a finite number above 0 for each point: sigma[{bad[0]}] = "
+            f"{sigma[bad[0]]:g}"
+        )
+
+
+def require_one_each(sigma: float | FloatArray | None, n_points: int) -> None:
+    """Raise InvalidInputError where a sigma for each point is not one for each of N."""
+    if isinstance(sigma, np.ndarray) and len(sigma) != n_points:
+        raise InvalidInputError(
+            f"sigma has {len(sigma)} values for {n_points} points; there must be one for each, or "
+            "one number for all"
+        )
+
+
+def sigma_of(sigma: float | FloatArray | None, row: int) -> str:
+    """Return how a message names the sigma of a point.
+
+    Examples
+    --------
+    >>> sigma_of(0.5, 3), sigma_of(np.array([1.0, 2.0]), 1)
+    ('sigma=0.5', 'sigma[1]=2')
+    """
+    return f"sigma[{row}]={sigma[row]:g}" if isinstance(sigma, np.ndarray) else f"sigma={sigma}"
 
 
 def require_reachable(perplexity: float | None, n_points: int) -> None:

@@ -10,6 +10,7 @@ from dasksne.integrity import sound_blocks
 from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
+from dasksne.settings import sigma_of
 
 
 class Affinities(NamedTuple):
@@ -59,10 +60,12 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
     job.watcher.blocks_done("affinities", stage, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    if not np.all(np.isfinite(whole.log_normaliser)):
+    finite = np.isfinite(whole.log_normaliser)
+    if not np.all(finite):
+        sigma = sigma_of(job.settings.sigma, int(np.argmin(finite)))
         raise InvalidInputError(
-            f"sigma={job.settings.sigma} is so small beside the distances between the points that "
-            "their exponents overflow"
+            f"{sigma} is so small beside the distances between the points that their exponents "
+            "overflow"
         )
     return Affinities(whole, kept)
 

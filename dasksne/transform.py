@@ -52,6 +52,14 @@ class FittedMap:
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + sys.getsizeof(self.points) + sys.getsizeof(self.embedding)
 
+    def require_widths(self) -> None:
+        """Raise InvalidInputError where each fitted point has a sigma of its own."""
+        if isinstance(self.width.precision, np.ndarray):
+            raise InvalidInputError(
+                "the map was made with a sigma for each of its points, and new points have none; "
+                "fit it with one sigma for all, or with a perplexity"
+            )
+
     def require_kept(self) -> Run | None:
         """Return the run that keeps the map, if one does; raise StoreError if it is gone."""
         kept = self.embedding

@@ -67,7 +67,7 @@ def conditional_probabilities(X, *, perplexity=None, sigma=None):
     if sigma is None:
         precision = precision_for_perplexity(squared, perplexity)
     else:
-        precision = [1.0 / sigma**2] * len(X)
+        precision = 1.0 / np.broadcast_to(sigma, len(X)) ** 2
     return np.exp(log_probabilities(squared, precision))
 
 

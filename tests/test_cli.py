@@ -283,6 +283,22 @@ def test_a_start_may_be_a_file(monkeypatch, rng):
     )
 
 
+def test_widths_may_be_a_file(monkeypatch, rng):
+    sigma = rng.uniform(1.0, 2.0, size=90)
+    np.save("sigma.npy", sigma)
+    given = _options_of_embed(monkeypatch, "--sigma", "sigma.npy")["sigma"]
+    np.testing.assert_array_equal(given, sigma)
+    failed = command("embed", "features.npy", "-o", "map.zarr", "--sigma", "wide", code=2)
+    assert "'wide' is not a number or a .npy file" in failed.stderr
+
+
+def test_widths_of_points_are_said_to_be_there():
+    np.save("sigma.npy", np.linspace(1.0, 2.0, 90))
+    options = ("--sigma", "sigma.npy", "--max-iter", "2")
+    done = command("embed", "features.npy", "-o", "map.zarr", *options)
+    assert values(done.stdout)["sigma"] == "one for each point"
+
+
 def _options_of_embed(monkeypatch, *arguments):
     """Return the parameters of the estimator that embed would fit."""
     seen = {}

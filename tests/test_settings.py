@@ -139,11 +139,40 @@ def test_init_is_finite():
 )
 def test_settings_survive_json(changes):
     given = settings(**changes)
-    assert Settings.from_json(json.loads(json.dumps(given.to_json())), None) == given
+    assert Settings.from_json(json.loads(json.dumps(given.to_json())), {}) == given
 
 
-def test_a_start_is_kept_beside_the_settings():
-    start = np.arange(20.0).reshape(10, 2)
-    values = json.loads(json.dumps(settings(init=start).to_json()))
-    assert values["init"] == "array"
-    assert Settings.from_json(values, start).init is start
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init": np.arange(20.0).reshape(10, 2)},
+        {"sigma": np.arange(1.0, 11.0), "perplexity": None},
+    ],
+)
+def test_arrays_are_kept_beside_the_settings(changes):
+    given = settings(**changes)
+    (name,) = given.arrays
+    values = json.loads(json.dumps(given.to_json()))
+    assert values[name] == "array"
+    assert getattr(Settings.from_json(values, given.arrays), name) is changes[name]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        (np.ones((5, 2)), r"sigma has shape \(5, 2\); it must be a number, or an array of shape"),
+        (np.array([1.0, 0.0, 2.0]), r"above 0 for each point: sigma\[1\] = 0"),
+        (np.array([1.0, 3.0, np.nan]), r"sigma\[2\] = nan"),
+        (np.array([np.inf, 1.0]), r"sigma\[0\] = inf"),
+        (np.array([]), "sigma has 0 values for 10 points"),
+        (np.ones(9), "sigma has 9 values for 10 points; there must be one for each"),
+    ],
+)
+def test_widths_of_points_that_cannot_be_taken(sigma, message):
+    with pytest.raises(InvalidInputError, match=message):
+        settings(perplexity=None, sigma=sigma).require_fits(10)
+
+
+def test_a_perplexity_and_widths_of_points_are_too_much():
+    with pytest.raises(InvalidInputError, match="sigma=an array: give one of the two"):
+        settings(sigma=np.ones(10))

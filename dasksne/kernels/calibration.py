@@ -66,12 +66,14 @@ def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calib
     return _fill(distances, first_row, math.log(perplexity), np.nan)
 
 
-def normalise(distances: FloatArray, first_row: int, precision: float) -> Calibration:
-    """Return the normaliser and entropy of each row at a given precision; as `calibrate`."""
+def normalise(distances: FloatArray, first_row: int, precision: float | FloatArray) -> Calibration:
+    """Return the normaliser and entropy of each row at a given precision, or at one of its own."""
     return _fill(distances, first_row, np.nan, precision)
 
 
-def _fill(distances: FloatArray, first_row: int, target: float, precision: float) -> Calibration:
+def _fill(
+    distances: FloatArray, first_row: int, target: float, precision: float | FloatArray
+) -> Calibration:
     n_rows = distances.shape[0]
     out = Calibration(
         np.empty(n_rows),
@@ -81,7 +83,7 @@ def _fill(distances: FloatArray, first_row: int, target: float, precision: float
         dropped=np.zeros(n_rows),
         kept=np.full(n_rows, distances.shape[1] - 1.0),
     )
-    _calibrate(distances, first_row, target, precision, *out[:3])
+    _calibrate(distances, first_row, target, np.full(n_rows, precision), *out[:3])
     return out
 
 
@@ -92,8 +94,8 @@ def _calibrate(distances, first_row, target, given, precision, log_normaliser, e
         own = first_row + i
         before, after = distances[i, :own], distances[i, own + 1 :]
         nearest = min(_least(before), _least(after))
-        if given == given:  # noqa: PLR0124 - not NaN
-            beta = given
+        if not math.isnan(given[i]):
+            beta = given[i]
             s0, s1, _, _ = _moments(before, after, nearest, beta)
         else:
             beta, s0, s1 = _solve(distances[i], own, nearest, target, rough)

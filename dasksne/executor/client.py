@@ -20,15 +20,13 @@ from distributed import Client, Future, KilledWorker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
 
-from dasksne.errors import ClusterError, InvalidInputError, ResourceError, SchedulerLostError
+from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 from dasksne.executor.preflight import require_same_versions
 
 INLINE_BYTES = 2_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
-WORKER_SECONDS = 60
-"""To wait for the first worker: a batch system starts it after the scheduler."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
 EVENT_SECONDS = 1.0
@@ -252,42 +250,6 @@ class ClientExecutor:
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own
-
-
-@contextmanager
-def connected(address: str | None = None, scheduler_file: str | None = None) -> Iterator[None]:
-    """Make a cluster's client the current one for a while; without either, change nothing.
-
-    Parameters
-    ----------
-    address : str, optional
-        Of a scheduler, such as tcp://host:8786.
-    scheduler_file : path, optional
-        The file that a scheduler wrote its address to, which must exist.
-
-    Raises
-    ------
-    OSError
-        The scheduler does not answer, or no worker comes.
-    InvalidInputError
-        The scheduler speaks TLS and no certificates are configured, or the other way round.
-    """
-    if address is None and scheduler_file is None:
-        yield
-        return
-    with _connect(address, scheduler_file) as client:
-        client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        yield
-
-
-def _connect(address: str | None, scheduler_file: str | None) -> Client:
-    try:
-        return Client(address, scheduler_file=scheduler_file)
-    except (TypeError, RuntimeError) as error:  # what Dask raises for either mismatch
-        raise InvalidInputError(
-            f"the scheduler of {address or scheduler_file} cannot be reached as configured: one at "
-            "tls://... needs --tls-ca-file, --tls-cert and --tls-key, one at tcp://... none of them"
-        ) from error
 
 
 class _Constant:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
-from dasksne.agreement import compare_kernels
+from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.errors import SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
@@ -26,9 +27,10 @@ from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.levels import make_levels
 from dasksne.lock import locked
+from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
-from dasksne.reach import blind_workers, require_sight
+from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
 from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
@@ -97,9 +99,9 @@ def plan_run(
     """
     executor = executor or current_executor()
     if blind is None:
-        blind = blind_workers(executor, _folder(store))
+        blind = blind_workers(executor, store)
     if blind:
-        place = str(_folder(store))
+        place = scratch_folder() if store is None else store.url
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
     levels = make_levels(settings, shape[0])
 
@@ -181,7 +183,7 @@ def _launch(
 ) -> Result:
     settings.require_fits(x.shape[0])
     executor = current_executor()
-    blind = blind_workers(executor, _folder(store))
+    blind = blind_workers(executor, store)
     in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind))
 
     def plan(kept_share: float) -> Plan:
@@ -233,6 +235,7 @@ def _launch(
             watcher=watcher,
         )
         if store is not None:
+            tell_of_blind(blind, store.url)
             _record(job, look)
         outcome = _carry_out(job, look)
     if store is not None:
@@ -281,8 +284,9 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         except StoreError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
     with locked(run), current_executor() as executor:
-        blind = blind_workers(executor, _folder(run))
+        blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
+        tell_of_blind(blind, run.url)
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
@@ -340,13 +344,6 @@ def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> I
         yield None
 
 
-def _folder(store: Run | None) -> Path | None:
-    """Return where the run's folder lies or will lie; None for a URL."""
-    if store is None:
-        return Path(scratch_folder())
-    return None if store.path is None else store.path.parent
-
-
 def _disk_found(store: Run | None) -> int:
     if store is not None and store.path is None:
         return sys.maxsize  # a bucket
@@ -397,14 +394,20 @@ def _make_job(
         shares_run=shares_run,
         watcher=watcher,
         stages_before=0 if levels is None else levels.n_stages,
+        look_at_newcomers=partial(look_at_newcomers, executor, run if shares_run else None),
     )
 
 
 def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Outcome:
     """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
     kept = job.run if job.keeps else None
-    compare_kernels(job.executor, kept)
-    with nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan):
+    compare_workers(job.executor)
+    if kept is not None:
+        compare_with_start(kept)
+    with (
+        nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan),
+        explained_by_newcomers(job),
+    ):
         if values is not None and "start" in values:
             outcome = go_through_stages(job, values["start"])
         else:

@@ -185,12 +185,12 @@ def scratch_folder() -> str:
 
 def require_seen(executor: Executor, run: Run | None) -> None:
     """Raise StoreError where tasks cannot reach a run."""
-    if run is None or run.path is None:
+    if run is None:
         return
-    blind = executor.blind_workers(str(run.path))
+    blind = executor.blind_workers(run.url, dict(run.storage_options))
     if blind:
         raise StoreError(
-            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
+            f"{len(blind)} workers do not see {run.url}, the first of them {blind[0]}; give "
             "store= (or Dask's temporary-directory, where there is no store) a folder or URL that "
             "all of them and this process reach"
         )

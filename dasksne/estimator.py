@@ -50,6 +50,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         With "cosine", rows count by their direction alone: each is divided by its length, so that
         the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
         holds distances (not squared), shape (N, N).
+    pca : int, optional
+        So many principal components of X are mapped in place of its features. At most the smaller
+        of N and D.
+    scale : bool, default=False
+        Whether each feature is first centred and divided by its standard deviation; one that is
+        constant becomes zero. New points are prepared as X was, and the run keeps what was
+        prepared as its X, and mean, scale and components beside it.
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities. "best" starts
         as "pca" does, and has four random starts join the race in the last stage. Precomputed
@@ -143,6 +150,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         perplexity: float | None = None,
         sigma: Any = None,
         metric: str = "euclidean",
+        pca: int | None = None,
+        scale: bool = False,
         init: Any = "pca",
         random_state: Any = None,
         optimizer: str = "lbfgs",
@@ -169,6 +178,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.perplexity = perplexity
         self.sigma = sigma
         self.metric = metric
+        self.pca = pca
+        self.scale = scale
         self.init = init
         self.random_state = random_state
         self.optimizer = optimizer
@@ -315,7 +326,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         (8000000, 'memory')
         """
         settings, data = self._settings(), self._data(X)
-        settings.require_fits(data.shape[0])
+        settings.require_fits(*data.shape)
         with current_executor() as executor:
             return launch.plan_run(
                 (data.shape[0], data.shape[1]),
@@ -324,7 +335,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 store=self._run(),
                 memory_limit=self._memory_limit(),
                 in_memory=not isinstance(data, da.Array) and executor.shares_memory,
-                kept_share=launch.kept_share(data, settings),
+                kept_share=launch.kept_share(executor, data, settings),
                 executor=executor,
             )
 
@@ -373,6 +384,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             perplexity=self.perplexity if given else DEFAULT_PERPLEXITY,
             sigma=number_or_array(self.sigma),
             metric=self.metric,
+            pca=self.pca,
+            scale=self.scale,
             init=self.init if isinstance(self.init, str) else np.asarray(self.init, dtype=float),
             optimizer=self.optimizer,
             annealing=self.annealing,
@@ -454,6 +467,6 @@ def resume(
         if field.name in known
     }
     model = SNE(**parameters, store=store, storage_options=storage_options)
-    model.n_features_in_ = result.plan.n_features
+    model.n_features_in_ = result.n_features
     model._keep(result)  # noqa: SLF001 - of this module's own class
     return model

@@ -45,7 +45,7 @@ class OpenedRun:
 
     @property
     def X(self) -> da.Array:  # noqa: N802 - the field's name
-        """The data, shape (N, D)."""
+        """The data, as it was prepared to be mapped, shape (N, D)."""
         return self._lazy("X")
 
     @property

@@ -75,6 +75,8 @@ OPTIONS = {
     "metric": Option(
         click.Choice(CHOICES["metric"]), "Distances of rows, of their directions, or as given."
     ),
+    "pca": Option(int, "Principal components of the data that are mapped in place of it."),
+    "scale": Option(bool, "Divide each feature by its standard deviation first."),
     "init": Option(
         str, "Where the map starts: pca, random, spectral, best, or a .npy file of shape (N, d)."
     ),

@@ -125,6 +125,7 @@ def make_plan(
     kept_share: float = 1.0,
     anneals: bool = False,
     copied_rows: int = 0,
+    raw_bytes: int = 0,
     dtype: str = "float64",
     p_storage: str = "auto",
     repulsion: str = "auto",
@@ -154,6 +155,8 @@ def make_plan(
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
     copied_rows : int
         Of X, kept a second time while the start is made: where X is kept.
+    raw_bytes : int
+        Of X before it is prepared, written to the store and removed when it is.
     dtype, p_storage, repulsion, block_rows, shards
         As for `dasksne.SNE`.
 
@@ -221,7 +224,10 @@ def make_plan(
         s_bytes=s_bytes,
         memory_bytes=held + kept_rows * row_bytes,
         memory_limit=memory_limit,
-        disk_bytes=written + (s_bytes if storage == "zarr" else 0),
+        disk_bytes=max(
+            written + (s_bytes if storage == "zarr" else 0),
+            raw_bytes + 8 * n_points * n_features if raw_bytes else 0,
+        ),
         disk_found=disk_found,
         n_threads=n_threads,
         keeps_p=keeps_p,

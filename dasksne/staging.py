@@ -132,7 +132,9 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     return _look((executor.result(part) for part in parts), rows.shape)
 
 
-def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> StoredRows:
+def store_rows(
+    x: Data, run: Run, metric: str, *, name: str = "X", by_workers: bool = True
+) -> StoredRows:
     """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
 
     Where workers do not reach the run, this process writes what they compute.
@@ -140,13 +142,18 @@ def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> St
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
     width = TILE_COLUMNS if metric == "precomputed" else x.shape[1]
-    run.create_array("X", x.shape, (height, width), x.dtype)
+    run.create_array(name, x.shape, (height, width), x.dtype)
     if isinstance(x, da.Array) and by_workers:
-        da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
+        da.store(x.rechunk((height, -1)), run.array(name, "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
-            run.write("X", rows, dense(x[rows]))
-    return stored_rows(run)
+            run.write(name, rows, dense(x[rows]))
+    return stored_rows(run, name)
+
+
+def readable_rows(run: Run, name: str, *, blind: bool) -> Rows:
+    """Return a matrix of a run as rows that every task reads: from memory, if some are blind."""
+    return ArrayRows(run.read(name)) if blind else stored_rows(run, name)
 
 
 @contextmanager
@@ -161,7 +168,7 @@ def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
 
 
 def look_at(executor: Executor, rows: Rows, metric: str) -> Look:
-    """Look at the rows that `reachable_rows` gave; see `look_at_stored`."""
+    """Look at rows that every task reads; see `look_at_stored`."""
     if isinstance(rows, StoredRows):
         return look_at_stored(executor, rows, metric)
     assert isinstance(rows, ArrayRows)  # noqa: S101 - there is nothing else

@@ -116,7 +116,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_of_another_format_is_not_read(run):
     run.require()
     run.update(format=99)
-    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 2"):
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 3"):
         run.require()
 
 

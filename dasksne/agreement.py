@@ -1,6 +1,7 @@
 """Whether all who work on a run compute the same bits; where not, the user is told."""
 
 import warnings
+from collections.abc import Sequence
 
 from dasksne.executor import Executor
 from dasksne.executor.blas import one_blas_thread
@@ -10,13 +11,10 @@ from dasksne.run import Run
 PROMISE = "the map will be close to what one kind of machine gives, not the same to the bit"
 
 
-def compare_kernels(executor: Executor, run: Run | None) -> None:
-    """Warn where workers, or the machine that a run began on, make other bits of a fixed input.
-
-    The hash is kept in the run.
-    """
-    found = executor.on_each_worker(_hash)
-    if run is None and not found:
+def compare_workers(executor: Executor, workers: Sequence[str] | None = None) -> None:
+    """Warn where workers, those given or all, make other bits of a fixed input than we do here."""
+    found = executor.on_each_worker(_hash, workers)
+    if not found:
         return
     own = _hash()
     others = sorted(address for address, theirs in found.items() if theirs != own)
@@ -26,8 +24,11 @@ def compare_kernels(executor: Executor, run: Run | None) -> None:
             f"{others[0]}: other library versions or CPUs; {PROMISE}",
             stacklevel=4,
         )
-    if run is None:
-        return
+
+
+def compare_with_start(run: Run) -> None:
+    """Warn where the machine that a run began on made other bits; the hash is kept in the run."""
+    own = _hash()
     before = run.state.get("kernels")
     if before is None:
         run.update(kernels=own)

@@ -53,6 +53,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         dense or sparse, such as a graph of neighbours with its weights: not negative, the diagonal
         zero, and each row is divided by its sum. Perplexity, sigma and tail_mass do not go with it,
         and the map takes no new points.
+    pca : int, optional
+        So many principal components of X are mapped in place of its features. At most the smaller
+        of N and D.
+    scale : bool, default=False
+        Whether each feature is first centred and divided by its standard deviation; one that is
+        constant becomes zero. New points are prepared as X was, and the run keeps what was
+        prepared as its X, and mean, scale and components beside it.
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities. "best" starts
         as "pca" does, and has four random starts join the race in the last stage. Precomputed
@@ -146,6 +153,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         perplexity: float | None = None,
         sigma: Any = None,
         metric: str = "euclidean",
+        pca: int | None = None,
+        scale: bool = False,
         init: Any = "pca",
         random_state: Any = None,
         optimizer: str = "lbfgs",
@@ -172,6 +181,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.perplexity = perplexity
         self.sigma = sigma
         self.metric = metric
+        self.pca = pca
+        self.scale = scale
         self.init = init
         self.random_state = random_state
         self.optimizer = optimizer
@@ -318,9 +329,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         >>> plan.p_bytes, plan.p_storage
         (8000000, 'memory')
         """
-        data = self._data(X)
-        settings = launch.settled(self._settings(), data)
-        settings.require_fits(data.shape[0])
+        settings, data = self._settings(), self._data(X)
+        settings = launch.settled(settings, data)
+        settings.require_fits(*data.shape)
         sparse = is_graph(data, settings.metric)
         with current_executor() as executor:
             return launch.plan_run(
@@ -331,13 +342,12 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 in_memory=not isinstance(data, da.Array) and (executor.shares_memory or sparse),
                 sparse=sparse,
-                kept_share=launch.kept_share(data, settings),
+                kept_share=launch.kept_share(executor, data, settings),
                 executor=executor,
             )
 
     def _fit(self, X: Any) -> Data:
-        settings = self._settings()
-        data = self._data(X)
+        settings, data = self._settings(), self._data(X)
         settings = launch.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
             result = launch.launch(
@@ -380,6 +390,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             perplexity=perplexity_of(self.perplexity, self.sigma, self.metric),
             sigma=number_or_array(self.sigma),
             metric=self.metric,
+            pca=self.pca,
+            scale=self.scale,
             init=self.init if isinstance(self.init, str) else np.asarray(self.init, dtype=float),
             optimizer=self.optimizer,
             annealing=self.annealing,
@@ -461,6 +473,6 @@ def resume(
         if field.name in known
     }
     model = SNE(**parameters, store=store, storage_options=storage_options)
-    model.n_features_in_ = result.plan.n_features
+    model.n_features_in_ = result.n_features
     model._keep(result)  # noqa: SLF001 - of this module's own class
     return model

@@ -146,6 +146,7 @@ def _iterate(
 
 def _tell(job: Job, k: int, state: State) -> None:
     """Show an iteration to the watcher, and note it in the history."""
+    job.look_at_newcomers()
     event = _event(job, k, state, _evaluations_before(job, k))
     job.executor.log_event(
         {name: value for name, value in event._asdict().items() if name != "embedding"}

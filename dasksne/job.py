@@ -1,6 +1,7 @@
 """The nouns of a run under way: the job, what a watcher sees of it, what it found."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -141,6 +142,8 @@ class Job:
     """Whether the watcher has stopped the run."""
     shares_run: bool = True
     """Whether tasks reach the run; where not, this process writes what they find."""
+    look_at_newcomers: Callable[..., None] = lambda **_: None
+    """To be called now and then; see `newcomers.look_at_newcomers`."""
     history: list[tuple[float, ...]] = field(default_factory=list)
     seconds: float = 0.0
     """Spent before this process went on with the run."""

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
-from dasksne.agreement import compare_kernels
+from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
@@ -26,18 +27,21 @@ from dasksne.kernels.distances import squared_distances
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.levels import make_levels
 from dasksne.lock import locked
+from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.placed import placed_start
 from dasksne.plan import Plan, make_plan
-from dasksne.reach import blind_workers, require_sight
+from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
+from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
-from dasksne.source import ArrayRows, Rows, Source, bytes_of
+from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
 from dasksne.staging import (
     Data,
     Look,
     is_graph,
     look_at,
     look_at_array,
+    readable_rows,
     scratch_folder,
     scratch_run,
     store_rows,
@@ -64,6 +68,12 @@ class Result(NamedTuple):
     settings: Settings
     fitted: FittedMap | None
     """For new points; None where nothing keeps X, which was lazy."""
+
+    @property
+    def n_features(self) -> int:
+        """Of X, as it was given."""
+        preparation = None if self.fitted is None else self.fitted.preparation
+        return self.plan.n_features if preparation is None else len(preparation.mean)
 
 
 def plan_run(
@@ -103,18 +113,25 @@ def plan_run(
     """
     executor = executor or current_executor()
     if blind is None:
-        blind = blind_workers(executor, _folder(store))
+        blind = blind_workers(executor, store)
     if blind:
-        place = str(_folder(store))
+        place = scratch_folder() if store is None else store.url
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
-    levels = make_levels(settings, shape[0])
+    n_points, n_features = shape[0], settings.n_mapped(shape[1])
+    levels = make_levels(settings, n_points)
+    sparse_x_bytes = x_bytes if sparse else 0
+    x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
+    if settings.prepares and x_bytes:
+        x_bytes += 8 * n_points * n_features * executor.n_processes
 
     def plan(p_storage: str) -> Plan:
         return make_plan(
-            *shape,
+            n_points,
+            n_features,
             settings.n_components,
-            x_bytes=x_bytes * executor.n_processes if in_memory or blind else 0,
-            sparse_x_bytes=x_bytes if sparse else 0,
+            x_bytes=x_bytes,
+            sparse_x_bytes=sparse_x_bytes,
+            raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
             n_processes=executor.n_processes,
             n_threads=executor.n_threads,
             memory_limit=(
@@ -130,7 +147,7 @@ def plan_run(
             keeps_x=store is not None or not in_memory,
             saves=settings.save,
             kept_share=kept_share,
-            anneals=len(make_schedule(settings, shape[0])) > 1,
+            anneals=len(make_schedule(settings, n_points)) > 1,
             copied_rows=0 if levels is None else levels.n_rows,
             dtype=settings.dtype,
             p_storage=p_storage,
@@ -161,13 +178,17 @@ def settled(settings: Settings, x: Data) -> Settings:
     return replace(settings, p_storage="memory")
 
 
-def kept_share(x: Data, settings: Settings) -> float:
+def kept_share(executor: Executor, x: Data, settings: Settings) -> float:
     """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
     sparse = is_graph(x, settings.metric)
     if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
         return 1.0
-    look = look_at_array(x, settings.metric)
-    return sampled_share(look.source(ArrayRows(x), settings.metric), settings)
+    if settings.prepares:
+        held = not executor.shares_memory
+        x, _ = prepare(executor, x, None, settings, None, in_memory=True, blind=held)
+    rows = ArrayRows(x)
+    look = look_at(executor, rows, settings.metric)
+    return sampled_share(look.source(rows, settings.metric), settings)
 
 
 def launch(
@@ -210,16 +231,18 @@ def _launch(
     memory_limit: int | None,
     watcher: Watcher,
 ) -> Result:
-    settings.require_fits(x.shape[0])
+    settings.require_fits(*x.shape)
     executor = current_executor()
-    blind = blind_workers(executor, _folder(store))
+    blind = blind_workers(executor, store)
     sparse = is_graph(x, settings.metric)
     in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind) or sparse)
 
+    shape, x_bytes = (x.shape[0], x.shape[1]), bytes_of(x)
+
     def plan(kept_share: float) -> Plan:
         return plan_run(
-            (x.shape[0], x.shape[1]),
-            bytes_of(x),
+            shape,
+            x_bytes,
             settings,
             store=store,
             memory_limit=memory_limit,
@@ -231,28 +254,24 @@ def _launch(
         )
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
-    # a lazy array keeps of P is known when its data is there.
+    # is kept of P is known when the data is there, and prepared.
     planned = plan(1.0 if settings.tail_mass == 0.0 and not sparse else 0.0)
     look = None
     if not isinstance(x, da.Array):
-        look = look_at_array(x, settings.metric)
-        planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
+        look = look_at_array(x, "euclidean" if settings.prepares else settings.metric)
+        if not settings.prepares:
+            planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
+    needed = settings.prepares or not in_memory
     # The executor ends first: no task writes to a place that is being removed.
-    with _place(store, planned, overwrite=overwrite, needed=not in_memory) as run, executor:
-        rows: Rows = ArrayRows(x)
-        if run is not None and (store is not None or not in_memory):
-            stored = store_rows(x, run, settings.metric, by_workers=not blind)
-            if not in_memory:
-                rows = ArrayRows(run.read("X")) if blind else stored
-            if look is None:
-                look = (
-                    look_at_array(run.read("X"), settings.metric)
-                    if blind
-                    else look_at(executor, stored, settings.metric)
-                )
-                planned = plan(sampled_share(look.source(rows, settings.metric), settings))
-        assert look is not None  # noqa: S101 - what is not an array was stored
-        source = look.source(rows, settings.metric)
+    with _place(store, planned, overwrite=overwrite, needed=needed) as run, executor:
+        kept = run if store is not None or not in_memory else None
+        x, rows, preparation = _bring(
+            executor, x, look, settings, kept, in_memory=in_memory, blind=bool(blind)
+        )
+        if look is None or preparation is not None:
+            look = look_at(executor, rows, settings.metric)
+            planned = plan(sampled_share(look.source(rows, settings.metric), settings))
+        source = look.source(_keeping(rows, planned), settings.metric)
         if isinstance(rows, ArrayRows):
             executor.hold(source)
         job = _make_job(
@@ -266,16 +285,48 @@ def _launch(
             watcher=watcher,
         )
         if store is not None:
-            _record(job, look)
+            tell_of_blind(blind, store.url)
+            _record(job, look, preparation)
         outcome = _carry_out(job, look)
     if store is not None:
-        fitted = _stored_map(store, settings, planned)
+        fitted = _stored_map(store, preparation, settings, planned)
     elif not isinstance(x, da.Array):
         source = look.source(ArrayRows(x), settings.metric)
-        fitted = fitted_map(source, ArrayRows(outcome.embedding), settings, planned)
+        embedding = ArrayRows(outcome.embedding)
+        fitted = fitted_map(source, embedding, preparation, settings, planned)
     else:
         fitted = None
     return Result(outcome, planned, settings, fitted)
+
+
+def _keeping(rows: Rows, plan: Plan) -> Rows:
+    """Return rows of which each process keeps as many as a plan has memory for."""
+    return replace(rows, kept_rows=plan.kept_rows) if isinstance(rows, StoredRows) else rows
+
+
+def _bring(
+    executor: Executor,
+    x: Data,
+    look: Look | None,
+    settings: Settings,
+    run: Run | None,
+    *,
+    in_memory: bool,
+    blind: bool,
+) -> tuple[Data, Rows, Preparation | None]:
+    """Return the data, prepared as asked for, and its rows as all tasks read them.
+
+    The run, if one is given, has both: it keeps X, or tasks read it there.
+    """
+    preparation = None
+    if settings.prepares:
+        x, preparation = prepare(executor, x, look, settings, run, in_memory=in_memory, blind=blind)
+    if run is None:
+        return x, ArrayRows(x), preparation
+    store_rows(x, run, settings.metric, by_workers=not blind)
+    run.delete(RAW)
+    rows = ArrayRows(x) if in_memory else readable_rows(run, "X", blind=blind)
+    return x, rows, preparation
 
 
 def resume(run: Run, *, watcher: Watcher) -> Result:
@@ -303,14 +354,18 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
     settings = Settings.from_json(state["parameters"], arrays)
     plan = Plan(**state["plan"])
+    preparation = kept_preparation(run)
     if state["status"] == "finished":
         try:
-            return Result(_found_before(run), plan, settings, _stored_map(run, settings, plan))
+            found = _found_before(run)
         except StoreError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
+        else:
+            return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
     with locked(run), current_executor() as executor:
-        blind = blind_workers(executor, _folder(run))
+        blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
+        tell_of_blind(blind, run.url)
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
@@ -341,11 +396,14 @@ def _resume(run: Run, watcher: Watcher) -> Result:
             job.history = [tuple(row) for row in values["history"].tolist()]
             job.seconds = float(values["seconds"])
         outcome = _carry_out(job, look, values)
-    return Result(outcome, plan, settings, _stored_map(run, settings, plan))
+    return Result(outcome, plan, settings, _stored_map(run, preparation, settings, plan))
 
 
-def _stored_map(run: Run, settings: Settings, plan: Plan) -> FittedMap:
-    return fitted_map(stored_source(run), stored_rows(run, "embedding"), settings, plan)
+def _stored_map(
+    run: Run, preparation: Preparation | None, settings: Settings, plan: Plan
+) -> FittedMap:
+    embedding = stored_rows(run, "embedding")
+    return fitted_map(stored_source(run), embedding, preparation, settings, plan)
 
 
 @contextmanager
@@ -368,13 +426,6 @@ def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> I
         yield None
 
 
-def _folder(store: Run | None) -> Path | None:
-    """Return where the run's folder lies or will lie; None for a URL."""
-    if store is None:
-        return Path(scratch_folder())
-    return None if store.path is None else store.path.parent
-
-
 def _disk_found(store: Run | None) -> int:
     if store is not None and store.path is None:
         return sys.maxsize  # a bucket
@@ -384,11 +435,13 @@ def _disk_found(store: Run | None) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _record(job: Job, look: Look) -> None:
+def _record(job: Job, look: Look, preparation: Preparation | None) -> None:
     """Write all that a resume needs, before any work is done."""
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
     create_arrays(run, plan, settings)
+    if preparation is not None:
+        preparation.keep(run)
     for name, values in settings.arrays.items():
         run.create_array(ARRAYS[name], values.shape, values.shape)
         run.write(ARRAYS[name], slice(None), values)
@@ -425,14 +478,20 @@ def _make_job(
         shares_run=shares_run,
         watcher=watcher,
         stages_before=0 if levels is None else levels.n_stages,
+        look_at_newcomers=partial(look_at_newcomers, executor, run if shares_run else None),
     )
 
 
 def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Outcome:
     """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
     kept = job.run if job.keeps else None
-    compare_kernels(job.executor, kept)
-    with nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan):
+    compare_workers(job.executor)
+    if kept is not None:
+        compare_with_start(kept)
+    with (
+        nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan),
+        explained_by_newcomers(job),
+    ):
         if values is not None and "start" in values:
             outcome = go_through_stages(job, values["start"])
         else:

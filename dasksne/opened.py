@@ -45,7 +45,7 @@ class OpenedRun:
 
     @property
     def X(self) -> da.Array:  # noqa: N802 - the field's name
-        """The data, shape (N, D); sparse affinities become dense on reading."""
+        """The data, as it was prepared to be mapped, shape (N, D); what is sparse becomes dense."""
         if self.run.has("X/0"):
             return self._in_row_blocks(_rows_of_x, "float64")
         return self._lazy("X")

@@ -76,6 +76,8 @@ OPTIONS = {
         click.Choice(CHOICES["metric"]),
         "Distances of rows, of their directions, or as given; affinities: X is P itself.",
     ),
+    "pca": Option(int, "Principal components of the data that are mapped in place of it."),
+    "scale": Option(bool, "Divide each feature by its standard deviation first."),
     "init": Option(
         str, "Where the map starts: pca, random, spectral, best, or a .npy file of shape (N, d)."
     ),

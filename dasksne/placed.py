@@ -5,7 +5,7 @@ from dataclasses import replace
 from dasksne.fit import go_through_stages
 from dasksne.job import Job
 from dasksne.landmarks import Landmarks, landmark_indices, place_all, select
-from dasksne.levels import Level, Levels
+from dasksne.levels import RTOL, Level, Levels
 from dasksne.plan import make_plan
 from dasksne.source import Features
 from dasksne.staging import Look
@@ -61,6 +61,7 @@ def _job(job: Job, level: Level, source: Features, *, stages_before: int, n_stag
     settings = replace(
         job.settings,
         perplexity=level.perplexity,
+        repulsion_rtol=max(RTOL, job.settings.repulsion_rtol),
         init="random" if job.settings.init == "random" else "pca",
         save=(),
     )

@@ -19,8 +19,6 @@ INDEX_BYTES = 4
 """Of a sparse entry's column."""
 FOURIER_COMPONENTS = 3
 """Non-uniform FFTs exist up to three dimensions."""
-CACHE_BYTES = 256 << 20
-"""Of X from a store, kept in each process."""
 CHUNK_BYTES = 64 << 20
 """Of an (N, N) array on disk."""
 ROW_MULTIPLE = 64
@@ -59,6 +57,8 @@ class Plan:
     """Of the entries of P, about; 1 where no tails are dropped."""
     x_bytes: int
     """Of X in memory, as given and the rows that are kept a second time, or read and kept."""
+    kept_rows: int
+    """Of an X that is read from a store, from the first on: each process keeps them."""
     p_bytes: int
     """Of P as it is kept: dense, or values and indices."""
     s_bytes: int
@@ -126,6 +126,7 @@ def make_plan(
     kept_share: float = 1.0,
     anneals: bool = False,
     copied_rows: int = 0,
+    raw_bytes: int = 0,
     dtype: str = "float64",
     p_storage: str = "auto",
     repulsion: str = "auto",
@@ -140,7 +141,7 @@ def make_plan(
     x_bytes : int
         Of X in memory while the run lasts; 0 where it is read from a store.
     n_processes : int
-        Each of which keeps some of an X that is read from a store.
+        Each of which keeps the same rows of an X that is read from a store.
     n_threads : int
         Tasks that run at once.
     memory_limit, disk_found : int
@@ -157,6 +158,8 @@ def make_plan(
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
     copied_rows : int
         Of X, kept a second time while the start is made: where X is kept.
+    raw_bytes : int
+        Of X before it is prepared, written to the store and removed when it is.
     dtype, p_storage, repulsion, block_rows, shards
         As for `dasksne.SNE`.
 
@@ -183,10 +186,8 @@ def make_plan(
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
     s_bytes = dense if anneals else min(dense, 2 * sparse)
     copied = 8 * copied_rows * n_features
-    if x_bytes > 0:
-        x_bytes += copied
-    else:
-        x_bytes = n_processes * min(8 * n_points * n_features + copied, CACHE_BYTES)
+    reads_x = x_bytes == 0
+    x_bytes += copied * (n_processes if reads_x else 1)
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES
@@ -205,6 +206,10 @@ def make_plan(
     if storage == "zarr":
         read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
         held += n_threads * max(0, read - 2 * panel)
+    held += joined + s_bytes if storage == "memory" else 0
+    # What is left keeps rows of X, from which all of P is computed.
+    row_bytes = 8 * n_features * n_processes
+    kept_rows = min(n_points, max(0, memory_limit - held) // row_bytes) if reads_x else 0
     plan = Plan(
         n_points=n_points,
         n_features=n_features,
@@ -216,12 +221,16 @@ def make_plan(
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
         kept_share=kept_share,
-        x_bytes=x_bytes,
+        x_bytes=x_bytes + kept_rows * row_bytes,
+        kept_rows=kept_rows,
         p_bytes=p_bytes,
         s_bytes=s_bytes,
-        memory_bytes=held + (joined + s_bytes if storage == "memory" else 0),
+        memory_bytes=held + kept_rows * row_bytes,
         memory_limit=memory_limit,
-        disk_bytes=written + (s_bytes if storage == "zarr" else 0),
+        disk_bytes=max(
+            written + (s_bytes if storage == "zarr" else 0),
+            raw_bytes + 8 * n_points * n_features if raw_bytes else 0,
+        ),
         disk_found=disk_found,
         n_threads=n_threads,
         keeps_p=keeps_p,

@@ -1,36 +1,70 @@
-"""Whether all workers reach the disk that a run is kept on, found before any work.
+"""Whether all workers reach the place that a run is kept at, found before any work.
 
 Where they do not, X and what is made of it live in the workers' memory, and this process writes
 precision, checkpoints and the map: nothing of size N^2 is kept.
 """
 
 import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from fsspec.core import url_to_fs
 
 from dasksne.errors import StoreError
 from dasksne.executor import Executor
 from dasksne.plan import PStorage
+from dasksne.run import Run
+from dasksne.staging import scratch_folder
 
 
-def blind_workers(executor: Executor, folder: Path | None) -> list[str]:
-    """Return the addresses of the workers that do not see a folder of this machine.
+def blind_workers(
+    executor: Executor, store: Run | None, workers: Sequence[str] | None = None
+) -> list[str]:
+    """Return which workers, of those given or all, do not see where a run is or will be.
 
-    They are asked for a new file there: a folder of the same name may be on every machine. A URL,
-    which has no folder, is taken to be seen by all.
+    They are asked for a new file there: a folder of the same name may be on every machine. Without
+    a store it is where this process keeps what it removes at the end.
     """
-    if folder is None or executor.shares_memory:
+    if executor.shares_memory:
         return []
-    while not folder.is_dir():
-        folder = folder.parent
-    probe = folder / f".dasksne-{uuid.uuid4().hex}"
+    store = store or Run.locate(Path(scratch_folder()) / "run.zarr")
+    with _probe(store) as probe:
+        return executor.blind_workers(probe, dict(store.storage_options), workers)
+
+
+@contextmanager
+def _probe(store: Run) -> Iterator[str]:
+    """Have a file beside a store, in the nearest folder that is there; of a URL, within it."""
+    folder = store.url if store.path is None else str(_nearest(store.path.parent))
+    probe = f"{folder}/.dasksne-{uuid.uuid4().hex}"
+    files, path = url_to_fs(probe, **dict(store.storage_options))
     try:
-        probe.touch()
+        files.pipe_file(path, b"")
     except OSError as error:
         raise StoreError(f"{folder} cannot be written: {error}") from error
     try:
-        return executor.blind_workers(str(probe))
+        yield probe
     finally:
-        probe.unlink()
+        files.rm(path)
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def tell_of_blind(blind: list[str], place: str) -> None:
+    """Warn where a run is kept by this process alone, as workers do not see its place."""
+    if blind:
+        warnings.warn(
+            f"{len(blind)} workers do not see {place}, the first of them {blind[0]}: X and what is "
+            "made of it live in the workers' memory, and this process alone writes there "
+            "precision, checkpoints and the map",
+            stacklevel=4,
+        )
 
 
 def require_sight(

@@ -51,7 +51,7 @@ def start_repulsion(
     rtol : float
         Of the Fourier sums.
     """
-    tiling = choose_tiling(np.ascontiguousarray(y.T)) if method == "fourier" else None
+    tiling = choose_tiling(np.ascontiguousarray(y.T), rtol) if method == "fourier" else None
     if tiling is None:
         return _start_direct(executor, shared, rows)
     if len(y) < FOURIER_ROWS:

@@ -36,6 +36,8 @@ class Settings:
     perplexity: float | None
     sigma: float | FloatArray | None
     metric: str
+    pca: int | None
+    scale: bool
     init: str | FloatArray
     optimizer: str
     annealing: Literal["auto"] | Sequence[float] | None
@@ -61,6 +63,7 @@ class Settings:
         for name in self.save:
             _require_known("save", name, SAVES)
         _require_number("n_components", self.n_components, Integral, above=0)
+        self._require_preparation()
         _require_number("max_iter", self.max_iter, Integral, above=-1)
         _require_number("tol", self.tol, Real, above=-1e-300)
         self._require_tolerances()
@@ -71,6 +74,18 @@ class Settings:
         require_width(self.perplexity, self.sigma, self.metric)
         if self.metric == "affinities" and "distances" in self.save:
             raise InvalidInputError("save='distances': affinities say nothing of distances")
+
+    def _require_preparation(self) -> None:
+        if self.pca is not None:
+            _require_number("pca", self.pca, Integral, above=0)
+        if not isinstance(self.scale, bool):
+            raise InvalidInputError(f"scale={self.scale!r} must be True or False")
+        if self.prepares and self.metric in PAIRWISE:
+            what = "distances" if self.metric == "precomputed" else "affinities"
+            raise InvalidInputError(
+                f"metric={self.metric!r} takes {what}, which have no features to prepare; prepare "
+                "the data that they come from, and leave out pca and scale"
+            )
 
     def _require_tolerances(self) -> None:
         require_tail_mass(self.tail_mass, self.metric)
@@ -95,10 +110,24 @@ class Settings:
         """Whether a spectral start races against the annealed map."""
         return isinstance(self.init, str) and self.init == "best"
 
-    def require_fits(self, n_points: int) -> None:
-        """Raise InvalidInputError where an option does not go with N points."""
+    @property
+    def prepares(self) -> bool:
+        """Whether X is scaled or turned into components before it is mapped."""
+        return self.scale or self.pca is not None
+
+    def n_mapped(self, n_features: int) -> int:
+        """Return the features of prepared data."""
+        return n_features if self.pca is None else self.pca
+
+    def require_fits(self, n_points: int, n_features: int) -> None:
+        """Raise InvalidInputError where an option does not go with N points of D features."""
         require_reachable(self.perplexity, n_points)
         require_one_each(self.sigma, n_points)
+        if self.pca is not None and self.pca > min(n_points, n_features):
+            raise InvalidInputError(
+                f"pca={self.pca} must not be above {min(n_points, n_features)}, the smaller of N "
+                f"and D: {n_points} points of {n_features} features have no more components"
+            )
         shape = (n_points, self.n_components)
         if not isinstance(self.init, str):
             if self.init.shape != shape:

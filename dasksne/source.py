@@ -11,12 +11,12 @@ import zarr
 from scipy.sparse import csr_array, issparse
 
 from dasksne.kernels.distances import directions, squared_distances
-from dasksne.plan import CACHE_BYTES
 from dasksne.types import FloatArray
 
 CHUNK_BYTES = 4 << 20
 """Of X as float64, read at once."""
-CACHED_CHUNKS = CACHE_BYTES // CHUNK_BYTES
+KEPT_BYTES = 256 << 20
+"""Of a stored X, kept in each process where no plan says how much."""
 TILE_ROWS = 64
 TILE_COLUMNS = 1024
 """A tile of distances, half a mebibyte: it stays in the second-level cache while it is used."""
@@ -72,11 +72,25 @@ class StoredRows:
     storage_options: tuple[tuple[str, Any], ...]
     shape: tuple[int, int]
     version: str
-    """Changes when the array at the URL is replaced; keeps the cache honest."""
+    """Changes when the array at the URL is replaced; what is kept is told apart by it."""
+    kept_rows: int
+    """From the first on, that each process keeps. All are read in turn, again and again: to keep
+    those read last would find none of them where not all are kept."""
 
     def read(self, rows: slice) -> FloatArray:
-        """Return rows as float64, from this process's cache where they were read before."""
-        return _cached_rows(self, rows.start, rows.stop)
+        """Return rows as float64, those that this process has kept if it has."""
+        if rows.stop > self.kept_rows:
+            return self._read(rows)
+        kept = _kept_rows(self)
+        found = kept.get((rows.start, rows.stop))
+        if found is None:
+            found = kept[rows.start, rows.stop] = self._read(rows)
+        return found
+
+    def _read(self, rows: slice) -> FloatArray:
+        values = np.ascontiguousarray(self.open()[rows], dtype=np.float64)
+        values.flags.writeable = False
+        return values
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
@@ -88,11 +102,10 @@ class StoredRows:
         return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=CACHED_CHUNKS)
-def _cached_rows(stored: StoredRows, start: int, stop: int) -> FloatArray:
-    rows = np.ascontiguousarray(stored.open()[start:stop], dtype=np.float64)
-    rows.flags.writeable = False
-    return rows
+@lru_cache(maxsize=4)  # X, the landmarks with all points that they place, and a map
+def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:  # noqa: ARG001
+    """Return this process's dictionary of chunks of a stored X, by their rows; it goes with X."""
+    return {}
 
 
 class Tile(NamedTuple):

@@ -55,6 +55,7 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
     for rows, handle in zip(todo, handles, strict=True):
         job.watcher.blocks_done("affinities", stage, n_stages, len(finished), len(blocks))
         finished[rows.start] = found = job.executor.result(handle)
+        job.look_at_newcomers()
         if keep and job.run is not None and not job.shares_run:
             job.run.finish_block(rows, found, exponent)
     job.watcher.blocks_done("affinities", stage, n_stages, len(blocks), len(blocks))
@@ -78,6 +79,7 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         shards = start_shards(job.executor, job.source, calibration, plan, job.run, kept)
     for done, shard in enumerate(shards, start=1):
         job.executor.wait(shard)
+        job.look_at_newcomers()
         stage = job.stages_before + k
         job.watcher.blocks_done("joint probabilities", stage, job.n_stages, done, len(shards))
     if kept is not None:

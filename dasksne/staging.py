@@ -23,7 +23,16 @@ from dasksne.inspection import GIVEN, Inspection, inspect, inspect_sparse
 from dasksne.lazy import from_zarr
 from dasksne.run import Run
 from dasksne.settings import PAIRWISE
-from dasksne.source import TILE_COLUMNS, ArrayRows, Rows, Source, StoredRows, dense, row_chunks
+from dasksne.source import (
+    KEPT_BYTES,
+    TILE_COLUMNS,
+    ArrayRows,
+    Rows,
+    Source,
+    StoredRows,
+    dense,
+    row_chunks,
+)
 from dasksne.types import FloatArray
 
 LARGEST_PLAIN_EXPONENT = 300
@@ -138,7 +147,7 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     return _look((executor.result(part) for part in parts), rows.shape, metric)
 
 
-def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> Rows:
+def store_rows(x: Data, run: Run, metric: str, *, name: str = "X", by_workers: bool = True) -> Rows:
     """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
 
     Where workers do not reach the run, this process writes what they compute. Sparse affinities
@@ -151,13 +160,18 @@ def store_rows(x: Data, run: Run, metric: str, *, by_workers: bool = True) -> Ro
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
     width = TILE_COLUMNS if metric in PAIRWISE else x.shape[1]
-    run.create_array("X", x.shape, (height, width), x.dtype)
+    run.create_array(name, x.shape, (height, width), x.dtype)
     if isinstance(x, da.Array) and by_workers:
-        da.store(x.rechunk((height, -1)), run.array("X", "r+"), lock=False)  # type: ignore[arg-type]
+        da.store(x.rechunk((height, -1)), run.array(name, "r+"), lock=False)  # type: ignore[arg-type]
     else:
         for rows in chunks:
-            run.write("X", rows, dense(x[rows]))
-    return stored_rows(run)
+            run.write(name, rows, dense(x[rows]))
+    return stored_rows(run, name)
+
+
+def readable_rows(run: Run, name: str, *, blind: bool) -> Rows:
+    """Return a matrix of a run as rows that every task reads: from memory, if some are blind."""
+    return ArrayRows(run.read(name)) if blind else stored_rows(run, name)
 
 
 @contextmanager
@@ -172,7 +186,7 @@ def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
 
 
 def look_at(executor: Executor, rows: Rows, metric: str) -> Look:
-    """Look at the rows that `reachable_rows` gave; see `look_at_stored`."""
+    """Look at rows that every task reads; see `look_at_stored`."""
     if isinstance(rows, StoredRows):
         return look_at_stored(executor, rows, metric)
     assert isinstance(rows, ArrayRows)  # noqa: S101 - there is nothing else
@@ -196,12 +210,12 @@ def scratch_folder() -> str:
 
 def require_seen(executor: Executor, run: Run | None) -> None:
     """Raise StoreError where tasks cannot reach a run."""
-    if run is None or run.path is None:
+    if run is None:
         return
-    blind = executor.blind_workers(str(run.path))
+    blind = executor.blind_workers(run.url, dict(run.storage_options))
     if blind:
         raise StoreError(
-            f"{len(blind)} workers do not see {run.path}, the first of them {blind[0]}; give "
+            f"{len(blind)} workers do not see {run.url}, the first of them {blind[0]}; give "
             "store= (or Dask's temporary-directory, where there is no store) a folder or URL that "
             "all of them and this process reach"
         )
@@ -224,8 +238,13 @@ def x_in_memory(run: Run) -> Any:
 
 def stored_rows(run: Run, name: str = "X") -> StoredRows:
     """Return X, or another matrix of a run, as picklable rows."""
+    state = run.state
     n_rows, n_columns = run.array(name).shape
-    return StoredRows(run.url, name, run.storage_options, (n_rows, n_columns), run.state["id"])
+    kept_rows = KEPT_BYTES // (8 * n_columns)
+    if name == "X" and "plan" in state:
+        kept_rows = state["plan"]["kept_rows"]
+    shape = (n_rows, n_columns)
+    return StoredRows(run.url, name, run.storage_options, shape, state["id"], kept_rows)
 
 
 def stored_source(run: Run) -> Source:

@@ -2,19 +2,13 @@
 
 import numpy as np
 
+from dasksne.components import OVERSAMPLING, component_scores, principal_components
 from dasksne.executor import Executor
 from dasksne.job import Job
-from dasksne.kernels.components import (
-    covariance_product,
-    fix_signs,
-    orthonormal,
-    rotate,
-    scores,
-)
 from dasksne.optimise.schedule import spectral_perplexity
 from dasksne.optimise.spectral import spectral_start
 from dasksne.optimise.symmetry import break_symmetry
-from dasksne.source import Features, row_chunks
+from dasksne.source import Features
 from dasksne.stage import calibrate_rows, make_objective
 from dasksne.staging import Look
 from dasksne.types import FloatArray
@@ -23,11 +17,8 @@ RANDOM_SCALE = 1e-2
 """Standard deviation of a random start: within the kernel's width, where forces are smooth."""
 RANDOM_RIVALS = 4
 """Random starts of init="best"."""
-OVERSAMPLING = 10
-"""Columns beyond those asked for, so that the leading ones converge fast."""
-PASSES = 30
-RITZ_TOLERANCE = 1e-9
-"""Relative change of the leading Ritz values at which the subspace is good enough."""
+TOLERANCE = 1e-5
+"""Of the components that a map starts from."""
 
 
 def first_map(job: Job, look: Look) -> FloatArray:
@@ -102,30 +93,22 @@ def pca_start(
     """Return the leading principal components, the first with standard deviation 1.
 
     Columns beyond the features start at random: points that share a coordinate share it for ever.
-    By subspace iteration on blocks of rows: X is read a few times and never held, whatever D is.
     """
     n, n_features = source.x.shape
-    chunks = row_chunks(n, n_features)
-    width = min(n_features, n_components + OVERSAMPLING)
-    generator = np.random.Generator(np.random.Philox(key=0))
-    basis = orthonormal(generator.standard_normal((n_features, width)))
-    shared = executor.broadcast(mean)
-    before: FloatArray = np.zeros(min(n_components, width))
-    vectors = basis
-    for _ in range(PASSES):
-        parts = executor.map(_covariance_product, chunks, source, shared, basis)
-        images = np.sum([executor.result(part) for part in parts], axis=0)
-        values, vectors = rotate(basis, images)
-        leading = values[: before.size]
-        if np.all(np.abs(leading - before) <= RITZ_TOLERANCE * abs(leading[0])):
-            break
-        before, basis = leading, orthonormal(images)
-    components = fix_signs(vectors[:, : before.size])
-    parts = executor.map(_scores, chunks, source, shared, components)
-    y = np.concatenate([executor.result(part) for part in parts])
+    count = min(n_features, n_components)
+    components = principal_components(
+        executor,
+        source,
+        mean,
+        np.ones(n_features),
+        count,
+        width=min(n_features, n_components + OVERSAMPLING),
+        tolerance=TOLERANCE,
+    )
+    y = component_scores(executor, source, mean, components)
     spread = np.std(y[:, 0])
     y = y / spread if spread > 0.0 else y
-    return np.hstack([y, random_start(n, n_components - y.shape[1], seed)])
+    return np.hstack([y, random_start(n, n_components - count, seed)])
 
 
 def spectral_map(job: Job, k: int) -> FloatArray:
@@ -139,13 +122,3 @@ def spectral_map(job: Job, k: int) -> FloatArray:
         return np.asarray(degrees[:, np.newaxis] * v - objective.attraction(v))
 
     return spectral_start(product, degrees, settings.n_components, seed=settings.seed)
-
-
-def _covariance_product(
-    rows: slice, source: Features, mean: FloatArray, basis: FloatArray
-) -> FloatArray:
-    return covariance_product(source.read(rows), mean, basis)
-
-
-def _scores(rows: slice, source: Features, mean: FloatArray, components: FloatArray) -> FloatArray:
-    return scores(source.read(rows), mean, components)

@@ -18,6 +18,7 @@ from dasksne.given import GivenDistances, Precomputed
 from dasksne.inspection import complaint_of_direction, complaint_of_sign
 from dasksne.kernels.placement import place, weighted_means
 from dasksne.plan import Plan
+from dasksne.preparation import Preparation
 from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import (
@@ -46,6 +47,8 @@ class FittedMap:
     """None where affinities were given: new points have none."""
     embedding: Rows
     width: Width
+    preparation: Preparation | None
+    """Of the data that the map was made from."""
     block_rows: int
     """New points measured at once: as many as a row block of the fit has."""
 
@@ -64,6 +67,10 @@ class FittedMap:
                 "fit it with one sigma for all, or with a perplexity"
             )
 
+    def prepared(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return new rows as those of the fit were prepared."""
+        return X if self.preparation is None else self.preparation.rows(X)
+
     def require_kept(self) -> Run | None:
         """Return the run that keeps the map, if one does; raise StoreError if it is gone."""
         kept = self.embedding
@@ -79,7 +86,13 @@ class FittedMap:
         return run
 
 
-def fitted_map(source: Source, embedding: Rows, settings: Settings, plan: Plan) -> FittedMap:
+def fitted_map(
+    source: Source,
+    embedding: Rows,
+    preparation: Preparation | None,
+    settings: Settings,
+    plan: Plan,
+) -> FittedMap:
     """Return what new points need of a finished fit.
 
     Of precomputed distances nothing is needed: new ones come with the new points.
@@ -94,6 +107,7 @@ def fitted_map(source: Source, embedding: Rows, settings: Settings, plan: Plan) 
         points=points,
         embedding=embedding,
         width=replace(width, tail_mass=0.0),
+        preparation=preparation,
         block_rows=plan.block_rows,
     )
 
@@ -120,11 +134,11 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any] | csr_a
     """
     n_rows, n_columns = X.shape
     step = row_chunks(n_rows, n_columns)[0].stop
-    for rows in _slices(n_rows, step):
-        _require_values(dense(X[rows]), rows.start, fitted)
     step = min(step, fitted.block_rows, -(-n_rows // executor.n_threads))
-    shared = executor.broadcast(fitted)
-    parts = executor.map(_place, [dense(X[rows]) for rows in _slices(n_rows, step)], shared)
+    blocks = [fitted.prepared(dense(X[rows])) for rows in _slices(n_rows, step)]
+    for rows, block in zip(_slices(n_rows, step), blocks, strict=True):
+        _require_values(block, rows.start, fitted)
+    parts = executor.map(_place, blocks, executor.broadcast(fitted))
     return np.concatenate([executor.result(part) for part in parts])
 
 
@@ -143,12 +157,13 @@ def place_later(fitted: FittedMap, X: da.Array) -> da.Array:
 
 def _place_chunk(X: npt.NDArray[Any], fitted: FittedMap, block_info: Any) -> FloatArray:
     first_row = block_info[0]["array-location"][0][0]
+    X = fitted.prepared(X)
     _require_values(X, first_row, fitted)
     return _place(X, fitted)
 
 
 def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
-    """Place some rows, so many at a time as a row block has."""
+    """Place some prepared rows, so many at a time as a row block has."""
     embedding = fitted.embedding.read(slice(0, fitted.embedding.shape[0]))
     y = np.ascontiguousarray(embedding.T)
     placed = np.empty((len(X), embedding.shape[1]))

@@ -16,9 +16,12 @@ DASK = Path(sys.executable).with_name("dask")
 class Cluster:
     """A scheduler and its workers, each a process without a nanny."""
 
-    def __init__(self, folder, *, port=0):
+    def __init__(self, folder, *, host="127.0.0.1", port=0, env=None, inside=None):
         self.folder = Path(folder)
+        self.host = host
         self.port = port
+        self.env = env or {}
+        self.inside = inside
         self.workers = []
         self.scheduler = None
         self.file = self.folder / "scheduler.json"
@@ -29,7 +32,7 @@ class Cluster:
         self.scheduler = self._start(
             "scheduler",
             "--host",
-            "127.0.0.1",
+            self.host,
             "--port",
             str(self.port),
             "--no-show",
@@ -37,13 +40,17 @@ class Cluster:
             ":0",
             "--scheduler-file",
             self.file,
+            inside=self.inside,
         )
         while not self.file.exists():
             assert self.scheduler.poll() is None, self.logs.read_text()
             time.sleep(0.05)
 
-    def start_worker(self, *options, env=None, hidden=None):
-        """Start a worker; a hidden folder is an empty one of its own where the worker looks."""
+    def start_worker(self, *options, env=None, hidden=None, inside=None):
+        """Start a worker; a hidden folder is an empty one of its own where the worker looks.
+
+        Inside a namespace of the network it is on a host of its own.
+        """
         self.workers.append(
             self._start(
                 "worker",
@@ -57,6 +64,7 @@ class Cluster:
                 *(options or ("--no-nanny", "--memory-limit", "2GiB")),
                 env=env,
                 hidden=hidden,
+                inside=inside,
             )
         )
         return self.workers[-1]
@@ -79,8 +87,10 @@ class Cluster:
                 process.send_signal(signal.SIGCONT)
                 kill(process)
 
-    def _start(self, *command, env=None, hidden=None):
+    def _start(self, *command, env=None, hidden=None, inside=None):
         command = [str(part) for part in (DASK, *command)]
+        if inside is not None:
+            command = ["ip", "netns", "exec", inside, *command]
         if hidden is not None:
             mounted = f'mount -t tmpfs private "{hidden}" && exec "$0" "$@"'
             command = ["unshare", "--mount", "sh", "-c", mounted, *command]
@@ -91,6 +101,7 @@ class Cluster:
                 stderr=log,
                 env={
                     **os.environ,
+                    **self.env,
                     **(env or {}),
                     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
                 },

@@ -151,6 +151,25 @@ def test_transform_places_new_points_with_their_labels(rng):
     np.testing.assert_array_equal(placed, np.column_stack([expected, np.arange(7)]))
 
 
+def test_data_is_prepared_and_new_points_after_it(rng):
+    """Raw files go in, also to transform: the run knows what to do with them."""
+    prepare = ("--pca", "3", "--scale")
+    found = values(command("plan", "features.npy", *prepare).stdout)
+    assert found["data"] == "90 points of 3 features"
+    done = command("embed", "features.npy", "-o", "map.zarr", *QUICK, *prepare)
+    assert values(done.stdout)["data"] == "90 points of 3 features"
+    options = values(command("info", "map.zarr").stdout)
+    assert (options["pca"], options["scale"]) == ("3", "True")
+    new = rng.normal(size=(5, 6))
+    np.save("new.npy", new)
+    command("transform", "map.zarr", "new.npy", "-o", "placed.npy")
+    model = dasksne.SNE(perplexity=8, annealing=None, max_iter=12, pca=3, scale=True)
+    expected = model.fit(np.load("features.npy")).transform(new)
+    np.testing.assert_array_equal(np.load("placed.npy"), expected)
+    refused = command("embed", "features.npy", "-o", "b.zarr", "--pca", "7", code=2)
+    assert refused.stderr.startswith("error: features.npy: --pca 7 must not be above 6, ")
+
+
 def test_transform_refuses_before_it_works():
     command("embed", "features.npy", "-o", "map.zarr", *QUICK)
     np.save("narrow.npy", np.zeros((4, 3)))

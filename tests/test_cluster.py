@@ -144,6 +144,30 @@ def test_workers_that_do_not_see_the_store_are_counted(data, monkeypatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bucket_that_workers_do_not_reach(data, bucket):
+    """It is of this process alone, as one without credentials on the workers is."""
+    store = "s3://bucket/run.zarr"
+    with pytest.warns(UserWarning, match=f"2 workers do not see {store}, the first of them tcp://"):
+        found = sne(store=store).fit(data)
+    assert_same(found, on_threads(data))
+    run = dasksne.open_run(store)
+    np.testing.assert_array_equal(run.embedding, found.embedding_)
+    assert not run.run.has("P")
+    with pytest.raises(
+        StoreError, match=rf"2 workers do not see {store}.* save=\('Q',\) needs them"
+    ):
+        sne(store=store, overwrite=True, save=("Q",)).fit(data)
+    assert not any(".dasksne" in name for name in bucket.store)
+
+
+def test_a_bucket_that_workers_reach(data, bucket):
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+        found = sne(store="s3://bucket/seen.zarr").fit(data)
+    assert_same(found, on_threads(data))
+    assert dasksne.open_run("s3://bucket/seen.zarr").run.has("P")
+    assert not any(".dasksne" in name for name in bucket.store)
+
+
 def test_an_asynchronous_client_is_refused(cluster):
     async def ask():
         async with Client(cluster.scheduler_address, asynchronous=True):

@@ -72,7 +72,7 @@ def test_select_reads_scattered_rows_of_many_chunks(tmp_path, rng):
     run.create(overwrite=False)
     run.create_array("X", x.shape, (300, 2000))
     run.write("X", slice(None), x)
-    rows = StoredRows(run.url, "X", (), x.shape, "1")
+    rows = StoredRows(run.url, "X", (), x.shape, "1", len(x))
     indices = np.concatenate([[0, 1], np.arange(500, 1010), [1499]])
     with ThreadExecutor(2) as executor:
         chosen = select(executor, Features(rows, exponent=3), indices, run, "some/rows")

@@ -5,7 +5,6 @@ import pytest
 
 from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.plan import (
-    CACHE_BYTES,
     CHUNK_BYTES,
     CODEC_COPIES,
     OPTIMISER_MAPS,
@@ -107,13 +106,23 @@ def test_bytes_of_reading_p():
     assert made.memory_bytes == PROCESS_BYTES + cached + 2 * reading + OPTIMISER_MAPS * 8 * 4000
 
 
-def test_each_process_keeps_some_of_a_stored_x():
+def test_each_process_keeps_rows_of_a_stored_x_where_memory_is_left():
     one, two = (plan(1000, n_processes=n, p_storage="zarr") for n in (1, 2))
+    assert one.kept_rows == two.kept_rows == 1000
     assert two.memory_bytes - one.memory_bytes == 8 * 1000 * 50
-    large = plan(100_000, n_features=1000, p_storage="zarr")
-    assert large.x_bytes == CACHE_BYTES
+    bare = one.memory_bytes - one.x_bytes
+    for n_processes in (1, 2):
+        limit = bare + n_processes * 8 * 300 * 50
+        tight = plan(1000, n_processes=n_processes, memory_limit=limit, p_storage="zarr")
+        assert (tight.kept_rows, tight.memory_bytes) == (300, limit)
     held = plan(1000, x_bytes=8, n_processes=2, p_storage="zarr")
-    assert held.x_bytes == 8
+    assert (held.x_bytes, held.kept_rows) == (8, 0)
+
+
+def test_s_in_memory_comes_before_rows_of_x():
+    whole = plan(1000)
+    tight = plan(1000, memory_limit=whole.memory_bytes - whole.x_bytes)
+    assert (tight.p_storage, tight.kept_rows) == ("memory", 0)
 
 
 def test_rows_of_p_wait_in_memory_while_s_is_made_from_them():
@@ -145,13 +154,14 @@ def test_single_precision_halves_p():
 
 
 def test_p_goes_where_it_fits():
-    needed = plan(p_storage="memory")
-    held = needed.memory_bytes - needed.p_bytes
+    made = plan(p_storage="memory")
+    needed = made.memory_bytes - made.x_bytes  # rows of X are kept where there is room for them
+    held = needed - made.p_bytes
     for memory, disk, choice in (
-        (needed.memory_bytes, 0, "memory"),
-        (needed.memory_bytes - 1, needed.p_bytes, "zarr"),
-        (held, needed.p_bytes, "zarr"),
-        (held, needed.p_bytes - 1, "recompute"),
+        (needed, 0, "memory"),
+        (needed - 1, made.p_bytes, "zarr"),
+        (held, made.p_bytes, "zarr"),
+        (held, made.p_bytes - 1, "recompute"),
     ):
         assert plan(memory_limit=memory, disk_found=disk).p_storage == choice
 
@@ -186,12 +196,13 @@ def test_fourier_sums_have_three_dimensions_at_most():
 
 
 def test_too_little_memory_says_what_would_fit():
-    needed = plan(p_storage="memory")
-    rest = format_bytes(needed.memory_bytes - needed.p_bytes)
+    made = plan(p_storage="memory")
+    needed = made.memory_bytes - made.x_bytes
+    rest = format_bytes(needed - made.p_bytes)
     with pytest.raises(ResourceError) as caught:
         plan(p_storage="memory", memory_limit=500_000_000)
     text = str(caught.value)
-    assert format_bytes(needed.memory_bytes) in text
+    assert format_bytes(needed) in text
     assert "500.0 MB may be used" in text
     assert f"p_storage='zarr' or p_storage='recompute' needs {rest}" in text
 

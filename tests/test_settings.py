@@ -11,6 +11,8 @@ GIVEN = {
     "perplexity": 30.0,
     "sigma": None,
     "metric": "euclidean",
+    "pca": None,
+    "scale": False,
     "init": "pca",
     "optimizer": "lbfgs",
     "annealing": "auto",
@@ -104,20 +106,20 @@ def test_annealing_is_a_list_of_numbers(annealing):
 
 
 def test_perplexity_must_leave_neighbours_out():
-    settings(perplexity=8.9).require_fits(10)
+    settings(perplexity=8.9).require_fits(10, 3)
     with pytest.raises(InvalidInputError, match=r"perplexity=9 must be below N - 1 = 9.*lower it"):
-        settings(perplexity=9).require_fits(10)
+        settings(perplexity=9).require_fits(10, 3)
 
 
 @pytest.mark.parametrize("shape", [(10, 3), (9, 2), (10,)])
 def test_init_has_the_shape_of_the_map(shape):
     with pytest.raises(InvalidInputError, match=r"init has shape .* \(N, n_components\) = \(10, 2"):
-        settings(perplexity=5, init=np.zeros(shape)).require_fits(10)
+        settings(perplexity=5, init=np.zeros(shape)).require_fits(10, 3)
 
 
 def test_init_is_finite():
     with pytest.raises(InvalidInputError, match="init holds NaN or infinity"):
-        settings(perplexity=5, init=np.full((10, 2), np.nan)).require_fits(10)
+        settings(perplexity=5, init=np.full((10, 2), np.nan)).require_fits(10, 3)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_arrays_are_kept_beside_the_settings(changes):
 )
 def test_widths_of_points_that_cannot_be_taken(sigma, message):
     with pytest.raises(InvalidInputError, match=message):
-        settings(perplexity=None, sigma=sigma).require_fits(10)
+        settings(perplexity=None, sigma=sigma).require_fits(10, 3)
 
 
 def test_a_perplexity_and_widths_of_points_are_too_much():

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dasksne.source import (
     TILE_ROWS,
     ArrayRows,
     Features,
+    StoredRows,
     row_chunks,
     row_panels,
 )
@@ -86,7 +88,18 @@ def test_stored_rows_are_those_of_the_array(tmp_path, rng, dtype, order):
             np.testing.assert_array_equal(held.block(rows, slice(1, 3)), X[rows, 1:3])
 
 
-def test_rows_that_are_cached_cannot_be_changed(tmp_path, rng):
+def test_rows_up_to_a_number_are_read_once(tmp_path, rng, monkeypatch):
+    kept = replace(stored(tmp_path, rng.normal(size=(30, 3))), kept_rows=20)
+    opened = []
+    opening = StoredRows.open
+    monkeypatch.setattr(StoredRows, "open", lambda self: opened.append(1) or opening(self))
+    for _ in range(3):
+        for rows in (slice(0, 10), slice(10, 20), slice(20, 30)):
+            kept.read(rows)
+    assert len(opened) == 2 + 3
+
+
+def test_rows_that_are_kept_cannot_be_changed(tmp_path, rng):
     kept = stored(tmp_path, rng.normal(size=(20, 3)))
     with pytest.raises(ValueError, match="read-only"):
         kept.read(slice(0, 20))[0] = 1.0

@@ -2,7 +2,7 @@
 
 from dasksne.executor.base import Executor, Handle
 from dasksne.executor.choose import current_executor
-from dasksne.executor.client import connected
+from dasksne.executor.connect import connected
 from dasksne.executor.defaults import add_defaults
 from dasksne.executor.reconnect import reconnected
 

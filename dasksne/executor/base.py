@@ -32,12 +32,23 @@ class Executor(Protocol):
         """Return the bytes of memory that tasks may use, over all processes."""
         ...
 
-    def blind_workers(self, path: str) -> list[str]:
-        """Return the addresses of the workers that do not see a path of this machine."""
+    def blind_workers(
+        self,
+        url: str,
+        storage_options: Mapping[str, Any] | None = None,
+        workers: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Return which workers, of those given or all, do not see a path or URL."""
         ...
 
-    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
+    def on_each_worker(
+        self, function: Callable[[], Any], workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Return what a function gives on each worker that is not this process, by address."""
+        ...
+
+    def newcomers(self, *, now: bool = False) -> list[str]:
+        """Return the addresses of the workers that came; nobody looks every time it is asked."""
         ...
 
     def stage(self, name: str) -> AbstractContextManager[Any]:

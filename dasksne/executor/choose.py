@@ -30,8 +30,9 @@ def current_executor() -> Executor:
                     "the current Dask client is asynchronous, and SNE waits for its results; "
                     "make it with Client(..., asynchronous=False)"
                 )
+            executor = ClientExecutor(client)
             require_same_versions(client)
-            return ClientExecutor(client)
+            return executor
     elif scheduler not in THREADED:
         raise InvalidInputError(
             f"scheduler={scheduler!r} of Dask's configuration cannot run SNE; use 'threads', "

@@ -1,7 +1,6 @@
 """Work on the workers of a Dask cluster."""
 
 import asyncio
-import os
 import sys
 import threading
 import time
@@ -10,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,18 +18,20 @@ from dask.sizeof import sizeof
 from dask.utils import format_bytes, parse_timedelta
 from distributed import Client, Future, KilledWorker, span
 from distributed.comm import CommClosedError
+from fsspec.core import url_to_fs
 
-from dasksne.errors import ClusterError, InvalidInputError, ResourceError, SchedulerLostError
+from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
+from dasksne.executor.preflight import require_same_versions
 
 INLINE_BYTES = 2_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
-WORKER_SECONDS = 60
-"""To wait for the first worker: a batch system starts it after the scheduler."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
 EVENT_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""Between looks for workers that came: each is a round trip."""
 GATHER_SECONDS = 60
 """For a finished result to come here before anybody looks whether its worker is still there."""
 
@@ -48,7 +50,9 @@ class ClientExecutor:
         self._blas = one_blas_thread()
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
+        self._looked = time.monotonic()
         workers = client.scheduler_info(n_workers=-1)["workers"]
+        self._known = set(workers)
         self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
         self.n_processes = max(1, len(workers))
@@ -74,23 +78,50 @@ class ClientExecutor:
         """Return the sum of the workers' limits, half of which Dask holds before it spills."""
         return self._memory // 2
 
-    def blind_workers(self, path: str) -> list[str]:
-        """Return the addresses of the workers that do not see a path of this machine."""
-        seen = self._on_those_alive(os.path.exists, path)
+    def blind_workers(
+        self,
+        url: str,
+        storage_options: Mapping[str, Any] | None = None,
+        workers: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Return the addresses of the workers that do not see a path or URL of this machine."""
+        seen = self.on_each_worker(partial(_sees, url, storage_options or {}), workers)
         return sorted(address for address, found in seen.items() if not found)
 
-    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:
-        """Return what a function gives on each worker, beside the worker's own business."""
-        return self._on_those_alive(_in_a_thread, function)
+    def on_each_worker(
+        self, function: Callable[[], Any], workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Return what a function gives on each worker, beside the worker's own business.
 
-    def _on_those_alive(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Run a function on each worker; one that dies meanwhile has nothing to say."""
+        One that dies meanwhile has nothing to say.
+        """
         with self._named_losses():
-            found = self._client.run(function, *arguments, on_error="return")
+            found = self._client.run(_in_a_thread, function, workers=workers, on_error="return")
         for said in found.values():
             if isinstance(said, Exception) and not isinstance(said, OSError):
                 raise said
         return {at: said for at, said in found.items() if not isinstance(said, Exception)}
+
+    def newcomers(self, *, now: bool = False) -> list[str]:
+        """Return the addresses of the workers that came since the last look.
+
+        Unless it must look now, it looks once in LOOK_SECONDS.
+
+        Raises
+        ------
+        ClusterError
+            They have other versions than this process, or lack a package.
+        """
+        if not now and time.monotonic() - self._looked < LOOK_SECONDS:
+            return []
+        self._looked = time.monotonic()
+        with self._named_losses():
+            workers = set(self._client.nthreads())
+            new = sorted(workers - self._known)
+            if new:
+                require_same_versions(self._client)
+        self._known |= workers
+        return new
 
     def stage(self, name: str) -> AbstractContextManager[Any]:
         """Put the tasks that are started meanwhile into a span of Dask's dashboard."""
@@ -221,42 +252,6 @@ class ClientExecutor:
             raise  # the task's own
 
 
-@contextmanager
-def connected(address: str | None = None, scheduler_file: str | None = None) -> Iterator[None]:
-    """Make a cluster's client the current one for a while; without either, change nothing.
-
-    Parameters
-    ----------
-    address : str, optional
-        Of a scheduler, such as tcp://host:8786.
-    scheduler_file : path, optional
-        The file that a scheduler wrote its address to, which must exist.
-
-    Raises
-    ------
-    OSError
-        The scheduler does not answer, or no worker comes.
-    InvalidInputError
-        The scheduler speaks TLS and no certificates are configured, or the other way round.
-    """
-    if address is None and scheduler_file is None:
-        yield
-        return
-    with _connect(address, scheduler_file) as client:
-        client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        yield
-
-
-def _connect(address: str | None, scheduler_file: str | None) -> Client:
-    try:
-        return Client(address, scheduler_file=scheduler_file)
-    except (TypeError, RuntimeError) as error:  # what Dask raises for either mismatch
-        raise InvalidInputError(
-            f"the scheduler of {address or scheduler_file} cannot be reached as configured: one at "
-            "tls://... needs --tls-ca-file, --tls-cert and --tls-key, one at tcp://... none of them"
-        ) from error
-
-
 class _Constant:
     """A function that returns a value: Dask looks into a task's arguments, not into this."""
 
@@ -265,6 +260,14 @@ class _Constant:
 
     def __call__(self) -> Any:
         return self._value
+
+
+def _sees(url: str, storage_options: Mapping[str, Any]) -> bool:
+    try:
+        files, path = url_to_fs(url, **storage_options)
+        return bool(files.exists(path))
+    except Exception:  # noqa: BLE001 - of whatever a protocol lacks there: package, network, rights
+        return False
 
 
 async def _in_a_thread(function: Callable[[], Any]) -> Any:

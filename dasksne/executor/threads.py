@@ -45,13 +45,26 @@ class ThreadExecutor:
         """Return what this process may still take."""
         return available_memory()
 
-    def blind_workers(self, path: str) -> list[str]:  # noqa: ARG002 - the protocol's
+    def blind_workers(
+        self,
+        url: str,  # noqa: ARG002 - the protocol's
+        storage_options: Mapping[str, Any] | None = None,  # noqa: ARG002
+        workers: Sequence[str] | None = None,  # noqa: ARG002
+    ) -> list[str]:
         """Return nothing: threads see what the process sees."""
         return []
 
-    def on_each_worker(self, function: Callable[[], Any]) -> dict[str, Any]:  # noqa: ARG002
+    def on_each_worker(
+        self,
+        function: Callable[[], Any],  # noqa: ARG002
+        workers: Sequence[str] | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
         """Return nothing: all work is done in this process."""
         return {}
+
+    def newcomers(self, *, now: bool = False) -> list[str]:  # noqa: ARG002
+        """Return nothing: threads do not come and go."""
+        return []
 
     def stage(self, name: str) -> AbstractContextManager[Any]:  # noqa: ARG002
         """Do nothing: threads have no dashboard."""

@@ -2,7 +2,19 @@
 
 import numpy as np
 
+from dasksne.kernels.compiled import strict
 from dasksne.types import FloatArray
+
+
+def squared_deviations(x_rows: FloatArray, mean: FloatArray) -> FloatArray:
+    """Return a row block's share of the sum of (X - mean)^2 of each feature, shape (D,)."""
+    return np.asarray(np.sum(np.square(x_rows - mean), axis=0))
+
+
+def is_constant(mean: FloatArray, variance: FloatArray, n_points: int) -> FloatArray:
+    """Say of each feature whether its variance is nothing but rounding, as scikit-learn does."""
+    eps = np.finfo(np.float64).eps
+    return np.asarray(variance <= n_points * eps * variance + np.square(n_points * eps * mean))
 
 
 def covariance_product(x_rows: FloatArray, mean: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -22,9 +34,37 @@ def covariance_product(x_rows: FloatArray, mean: FloatArray, vectors: FloatArray
     return np.asarray(centred.T @ (centred @ vectors))
 
 
-def scores(x_rows: FloatArray, mean: FloatArray, components: FloatArray) -> FloatArray:
-    """Return the coordinates of rows on the components, shape (r, k)."""
-    return np.asarray((x_rows - mean) @ components)
+def scores(centred: FloatArray, components: FloatArray) -> FloatArray:
+    """Return the coordinates of centred rows on the components, shape (r, k).
+
+    A row's bits do not depend on the rows beside it, as those of a matrix product would: a point
+    that comes back alone is recognised.
+    """
+    out = np.empty((len(centred), components.shape[1]))
+    _scores(np.ascontiguousarray(centred), np.ascontiguousarray(components), out)
+    return out
+
+
+@strict
+def _scores(centred, components, out):  # type: ignore[no-untyped-def]
+    """Go through four rows at a time: each loaded component is used four times."""
+    n_rows, n_features = centred.shape
+    width = components.shape[1]
+    sums = np.empty((4, width))
+    for i in range(0, n_rows, 4):
+        last = n_rows - 1
+        a, b = centred[i], centred[min(i + 1, last)]
+        c, d = centred[min(i + 2, last)], centred[min(i + 3, last)]
+        sums[:] = 0.0
+        for j in range(n_features):
+            for k in range(width):
+                value = components[j, k]
+                sums[0, k] += a[j] * value
+                sums[1, k] += b[j] * value
+                sums[2, k] += c[j] * value
+                sums[3, k] += d[j] * value
+        for r in range(min(4, n_rows - i)):
+            out[i + r] = sums[r]
 
 
 def orthonormal(vectors: FloatArray) -> FloatArray:
@@ -32,8 +72,8 @@ def orthonormal(vectors: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.qr(vectors)[0])
 
 
-def rotate(basis: FloatArray, images: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the Ritz values and vectors of a basis, the largest first (Rayleigh and Ritz).
+def rotate(basis: FloatArray, images: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the Ritz values and vectors of a basis, the largest first, and the vectors' images.
 
     Parameters
     ----------
@@ -42,8 +82,9 @@ def rotate(basis: FloatArray, images: FloatArray) -> tuple[FloatArray, FloatArra
     images : array of shape (D, k)
         The symmetric operator times the basis.
     """
-    values, vectors = np.linalg.eigh(basis.T @ images)
-    return values[::-1], basis @ vectors[:, ::-1]
+    values, rotation = np.linalg.eigh(basis.T @ images)
+    rotation = rotation[:, ::-1]
+    return values[::-1], basis @ rotation, images @ rotation
 
 
 def fix_signs(components: FloatArray) -> FloatArray:

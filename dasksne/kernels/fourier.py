@@ -5,10 +5,10 @@ With K_ij = exp(-|y_i - y_j|^2), u = K 1, Z = u - 1, w = 1 / Z and v = K w,
     R_i = sum_j (q_{j|i} + q_{i|j}) (y_i - y_j) = -1/2 (w_i grad u_i + grad v_i).
 
 The Gaussian's transform falls off like a Gaussian, so each sum is: the points' Fourier modes up to
-|k| = 2 REACH (`spread`; modes of row blocks add), times that transform (and i k for a derivative),
-back at the points. A map over row blocks takes the phases one by one:
+|k| = 2 `Tiling.reach` (`spread`; modes of row blocks add), times that transform (and i k for a
+derivative), back at the points. A map over row blocks takes the phases one by one:
 
-1. `choose_tiling`, from the map alone;
+1. `choose_tiling`, from the map and the error allowed;
 2. modes of the weights 1: the sum of `spread` over the blocks;
 3. `first_pass` of each block, with these modes;
 4. modes of the weights w: the sum of `spread` over the blocks;
@@ -28,13 +28,13 @@ import numpy.typing as npt
 from dasksne.kernels import repulsion as direct
 from dasksne.kernels.isolated import IsolatedRows, add_reactions, isolated_rows
 from dasksne.kernels.repulsion import FirstPass
-from dasksne.kernels.tiling import EPS, Members, Tiling, choose_tiling
+from dasksne.kernels.tiling import Members, Tiling, choose_tiling
 from dasksne.types import FloatArray
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
-LARGEST_ERROR = 3.0 * EPS
-"""Of a Gaussian sum at any point, relative to the sum of the weights within reach."""
+LARGEST_ERROR = 3.0
+"""Of a Gaussian sum at any point, times `Tiling.eps` and the sum of the weights within reach."""
 
 
 def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, FloatArray]:
@@ -68,7 +68,7 @@ def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, Fl
     rows = slice(0, n_points)
     if not np.isfinite(y).all():
         return np.full(Y.shape, np.nan), np.full(n_points, np.nan)
-    tiling = choose_tiling(y)
+    tiling = choose_tiling(y, rtol)
     if tiling is None:
         all_rows = direct.first_pass(rows, y)
         return direct.second_pass(all_rows, y, all_rows.weights, all_rows.isolated), all_rows.log_z
@@ -131,7 +131,7 @@ def first_pass(
     for tile, points in reached:
         acting[points] += tiling.points[tile]
     z = u - 1.0
-    trusted = z >= LARGEST_ERROR / rtol * acting
+    trusted = z >= LARGEST_ERROR * tiling.eps / rtol * acting
     log_z = np.log(z, where=trusted, out=np.empty_like(z))
     weights = np.divide(1.0, z, where=trusted, out=np.zeros_like(z))
     force = -0.5 * weights * np.array(gradient)
@@ -202,5 +202,5 @@ def _plan(kind: int, tiling: Tiling, n_transforms: int) -> finufft.Plan:
     """Plan non-uniform FFTs of a tile: kind 1 from points to modes, 2 from modes to points."""
     sign = -1 if kind == 1 else 1
     return finufft.Plan(
-        kind, tiling.modes, n_transforms, EPS, sign, nthreads=1, upsampfac=2.0, showwarn=0
+        kind, tiling.modes, n_transforms, tiling.eps, sign, nthreads=1, upsampfac=2.0, showwarn=0
     )

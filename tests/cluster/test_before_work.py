@@ -1,4 +1,4 @@
-"""What is found on a cluster before work starts, and what its dashboard is told."""
+"""What is found on a cluster before work starts, and of what joins it later; its dashboard."""
 
 import os
 
@@ -43,13 +43,53 @@ def test_a_worker_of_another_version_is_named(tmp_path, data):
     assert not (tmp_path / "run.zarr").exists()
 
 
+def test_a_worker_of_another_version_that_comes_later_is_named(tmp_path, data, monkeypatch):
+    """The run stops with a checkpoint; without that worker it goes on to the same bits."""
+    monkeypatch.setattr("dasksne.executor.client.LOOK_SECONDS", 0.0)
+    store = tmp_path / "run.zarr"
+    with cluster_of(tmp_path, workers=1) as cluster, cluster.client() as client:
+        client.wait_for_workers(1, timeout=60)
+
+        def join(event):
+            if event.iteration == 2:
+                worker_with_package(cluster, tmp_path / "other", "dasksne", "99.0")
+                client.wait_for_workers(2, timeout=60)
+
+        said = "dasksne is 99.0, here .* on 1 workers, the first of them tcp://"
+        with pytest.raises(ClusterError, match=said) as caught:
+            dasksne.SNE(**OPTIONS, store=store, callbacks=join).fit(data)
+    assert caught.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]
+    with dask.config.set(scheduler="threads"):
+        expected = dasksne.SNE(**OPTIONS).fit_transform(data)
+        np.testing.assert_array_equal(dasksne.resume(store).embedding_, expected)
+
+
+OTHER_BITS = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+"""A worker whose compiler does not use what its CPU has."""
+
+
+@pytest.mark.cluster
+def test_a_worker_that_comes_later_and_computes_other_bits_is_told_of(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("dasksne.executor.client.LOOK_SECONDS", 0.0)
+    with cluster_of(tmp_path, workers=1) as cluster, cluster.client() as client:
+        client.wait_for_workers(1, timeout=60)
+
+        def join(event):
+            if event.iteration == 2:
+                cluster.start_worker(env=OTHER_BITS)
+                client.wait_for_workers(2, timeout=60)
+
+        with pytest.warns(UserWarning, match="1 workers compute other last bits") as caught:
+            dasksne.SNE(**OPTIONS, callbacks=join).fit(data)
+    assert len(caught) == 1
+
+
 @pytest.mark.cluster
 def test_workers_that_compute_other_bits_are_told_of(tmp_path, data):
-    """A worker whose compiler does not use what its CPU has."""
     with dask.config.set(scheduler="threads"):
         expected = dasksne.SNE(**OPTIONS).fit_transform(data)
     with cluster_of(tmp_path, workers=0) as cluster:
-        cluster.start_worker(env={"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""})
+        cluster.start_worker(env=OTHER_BITS)
         with cluster.client() as client:
             client.wait_for_workers(1, timeout=60)
             with pytest.warns(UserWarning, match="1 workers compute other last bits"):

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import time
 
 import dask
 import dask.array as da
@@ -11,8 +13,10 @@ from processes import cluster_of, kill
 
 import dasksne
 from dasksne.errors import StoreError
+from dasksne.run import Run
 
-pytestmark = pytest.mark.slow
+BLIND = "2 workers do not see .*, the first of them tcp://.* live in the workers' memory"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:2 workers do not see")]
 
 OPTIONS = {"perplexity": 8.0, "annealing": [20.0], "max_iter": 10, "random_state": 3}
 LAYOUT = {"block_rows": 32, "shards": 4}
@@ -67,7 +71,8 @@ def on_threads(data, **options):
 @pytest.mark.parametrize("kind", [np.asarray, lambda x: da.from_array(x, chunks=(60, 5))])
 def test_a_run_that_only_the_driver_sees(folder, data, kind, options):
     store = folder / "run.zarr"
-    found = sne(store=store, overwrite=True, **options).fit(kind(data))
+    with pytest.warns(UserWarning, match=BLIND):
+        found = sne(store=store, overwrite=True, **options).fit(kind(data))
     expected = on_threads(data, **options)
     np.testing.assert_array_equal(found.embedding_, expected.embedding_)
     run = dasksne.open_run(store)
@@ -107,6 +112,57 @@ def test_it_is_stopped_and_goes_on(folder, data):
     found = dasksne.resume(store)
     np.testing.assert_array_equal(found.embedding_, on_threads(data).embedding_)
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+DRIVER = """
+import sys, numpy, dasksne
+from distributed import Client
+client = Client(scheduler_file=sys.argv[1])
+X = numpy.load(sys.argv[2])
+dasksne.SNE(**{options}, store=sys.argv[3], checkpoint_seconds=0.05).fit(X)
+"""
+
+
+@private
+@pytest.mark.usefixtures("client")
+def test_its_driver_is_killed_and_another_goes_on(cluster, folder, data):
+    store = folder / "killed.zarr"
+    np.save(folder / "x.npy", data)
+    code = DRIVER.format(options={**OPTIONS, **LAYOUT, "max_iter": 40, "tol": 0.0})
+    command = [sys.executable, "-c", code, cluster.file, folder / "x.npy", store]
+    driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (store / "checkpoints").exists():
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        kill(driver)
+    assert Run.locate(store).state["status"] == "started"
+    found = dasksne.resume(store)
+    expected = on_threads(data, max_iter=40, tol=0.0)
+    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+
+
+@private
+def test_a_worker_that_comes_later_and_does_not_see_the_run_is_named(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("dasksne.executor.client.LOOK_SECONDS", 0.0)
+    hidden = tmp_path / "driver"
+    hidden.mkdir()
+    store = hidden / "run.zarr"
+    with cluster_of(tmp_path, workers=1) as cluster, cluster.client() as client:
+        client.wait_for_workers(1, timeout=60)
+
+        def join(event):
+            if (event.stage, event.iteration) == (0, 2):
+                cluster.start_worker(hidden=hidden)
+                client.wait_for_workers(2, timeout=60)
+
+        said = "1 workers that came while the run was under way do not see .*run.zarr, the first"
+        with pytest.raises(StoreError, match=said) as caught:
+            sne(store=store, callbacks=join).fit(data)
+    assert caught.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]
 
 
 @private

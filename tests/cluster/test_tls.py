@@ -12,6 +12,7 @@ from templates import CLUSTER, ENVIRONMENT, TLS, assert_digits, running, wait_un
 
 import dasksne
 from dasksne import cli
+from dasksne.executor import connect
 
 QUICK = ("--perplexity", "8", "--annealing", "none", "--max-iter", "5")
 
@@ -100,9 +101,24 @@ def test_with_certificates_nothing_goes_unencrypted(folder, address, tmp_path):
     assert "one at tcp://... none of them" in said
 
 
-def test_no_certificate_is_refused(address, tmp_path):
-    said = embed(tmp_path, "--scheduler", address, code=2)
+@pytest.mark.parametrize("by", ["address", "file"])
+def test_no_certificate_is_refused_before_anything_connects(
+    folder, address, tmp_path, monkeypatch, by
+):
+    monkeypatch.delattr(connect, "Client")
+    given = {
+        "address": ("--scheduler", address),
+        "file": ("--scheduler-file", folder / "scheduler.json"),
+    }[by]
+    said = embed(tmp_path, *given, code=2)
     assert "one at tls://... needs --tls-ca-file, --tls-cert and --tls-key" in said
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "tcp://127.0.0.1:8786"])
+def test_a_file_that_is_no_schedulers_is_named(tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    said = embed(tmp_path, "--scheduler-file", tmp_path / "file", code=2)
+    assert "file holds no address of a Dask scheduler; give what `dask scheduler" in said
 
 
 def test_a_wrong_certificate_is_refused(folder, address, tmp_path):

@@ -9,7 +9,6 @@ import pytest
 from dasksne.kernels.fourier import first_pass, repulsion_fourier, second_pass, spread
 from dasksne.kernels.isolated import IsolatedRows, isolated_rows
 from dasksne.kernels.tiling import (
-    REACH,
     cheapest_tiling,
     choose_tiling,
     most_grid_bytes,
@@ -37,7 +36,7 @@ def reference(Y):
 def by_phases(Y, n_blocks=1, rtol=RTOL):
     """The Fourier form as a map over row blocks, also where all pairs would be cheaper."""
     y = np.ascontiguousarray(Y.T)
-    tiling = cheapest_tiling(y)
+    tiling = cheapest_tiling(y, rtol)
     bounds = np.linspace(0, len(Y), n_blocks + 1).astype(int)
     blocks = [slice(start, stop) for start, stop in itertools.pairwise(bounds.tolist())]
     ones = sum(spread(tiling, y, rows, np.ones(rows.stop - rows.start)) for rows in blocks)
@@ -138,7 +137,7 @@ def test_awkward_maps_agree_where_fourier_is_forced(name, d):
 )
 def test_the_cheaper_way_is_taken(n_points, d, extent, by_fourier):
     Y = np.random.default_rng(1).uniform(0.0, extent, size=(n_points, d))
-    assert (choose_tiling(np.ascontiguousarray(Y.T)) is not None) == by_fourier
+    assert (choose_tiling(np.ascontiguousarray(Y.T), RTOL) is not None) == by_fourier
     R, log_z = repulsion_fourier(Y)
     assert_close(Y, R, log_z)
 
@@ -147,7 +146,7 @@ def test_several_tiles_agree_with_all_pairs():
     """Rows near an edge or a corner are reached by several tiles, rows of one tile by others."""
     Y = np.random.default_rng(2).uniform(0.0, 1.0, size=(1500, 2)) * [300.0, 20.0]
     Y[:4] = [[150.0, 10.0], [150.0, 10.1], [149.9, 10.0], [150.1, 9.9]]
-    assert cheapest_tiling(np.ascontiguousarray(Y.T)).occupied.size > 1
+    assert cheapest_tiling(np.ascontiguousarray(Y.T), RTOL).occupied.size > 1
     R, log_z, _ = by_phases(Y)
     assert_close(Y, R, log_z)
 
@@ -170,6 +169,17 @@ def test_a_looser_tolerance_isolates_fewer_rows():
     Y = awkward_map("student", 2)
     sizes = [by_phases(Y, rtol=rtol)[2].row.size for rtol in (1e-5, 1e-8, 1e-11)]
     assert sizes[0] < sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("name", ["scaled 1", "scaled 4", "outlier at 50", "student"])
+def test_a_looser_tolerance_takes_smaller_grids_and_is_met(name):
+    Y = awkward_map(name, 2)
+    y = np.ascontiguousarray(Y.T)
+    grids = [cheapest_tiling(y, rtol).grid_bytes for rtol in (1e-2, 1e-5, 1e-8)]
+    assert grids[0] < grids[1] < grids[2]
+    for rtol in (1e-2, 1e-5):
+        R, log_z, _ = by_phases(Y, rtol=rtol)
+        assert_close(Y, R, log_z, rtol)
 
 
 @pytest.mark.parametrize("d", [1, 2])
@@ -231,7 +241,7 @@ def test_row_blocks_add_up(name):
 def test_one_block_has_the_bits_of_the_whole_and_every_run_the_same():
     Y = np.random.default_rng(4).normal(size=(6000, 2)) * 4.0
     Y[5] = 40.0
-    assert choose_tiling(np.ascontiguousarray(Y.T)) is not None
+    assert choose_tiling(np.ascontiguousarray(Y.T), RTOL) is not None
     R, log_z, isolated = by_phases(Y)
     assert isolated.row.size > 0
     with ThreadPoolExecutor(3) as threads:
@@ -268,21 +278,21 @@ def test_a_map_that_is_not_finite_gives_nan(d, bad):
 def test_a_map_that_has_grown_without_bound_goes_by_all_pairs(d, extent):
     Y = np.random.default_rng(6).normal(size=(1000, d)) * extent
     y = np.ascontiguousarray(Y.T)
-    assert choose_tiling(y) is None
+    assert choose_tiling(y, RTOL) is None
     R, log_z = repulsion_fourier(Y)
     assert np.isfinite(R).all()
     assert np.isfinite(log_z).all()
 
 
 def test_a_map_whose_extent_overflows_goes_by_all_pairs():
-    assert choose_tiling(np.array([[-1.5e308, 1.5e308, 0.0], [0.0, 0.0, 1e308]])) is None
+    assert choose_tiling(np.array([[-1.5e308, 1.5e308, 0.0], [0.0, 0.0, 1e308]]), RTOL) is None
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_grids_stay_within_their_bound(d):
     rng = np.random.default_rng(8)
     for extent in (1.0, 30.0, 100.0, 1000.0, 1e5, 1e7):
-        tiling = cheapest_tiling(rng.uniform(0.0, extent, size=(d, 20000)))
+        tiling = cheapest_tiling(rng.uniform(0.0, extent, size=(d, 20000)), RTOL)
         if tiling is not None:
             assert tiling.grid_bytes <= most_grid_bytes(20000, d)
             assert 32 * tiling.occupied.size * np.prod(tiling.modes) < tiling.grid_bytes
@@ -298,14 +308,14 @@ def test_grids_stay_within_their_bound(d):
 def test_tiles_part_the_points_and_reach_all_that_matters(name, d):
     Y = awkward_map(name, d)
     y = np.ascontiguousarray(Y.T)
-    tiling = tiles_of_side(y, 16.0)
+    tiling = tiles_of_side(y, 16.0, 1e-14)
     sources, targets = dict(tiling.sources(y)), dict(tiling.targets(y))
     counts = {tile: points.size for tile, points in sources.items()}
     assert counts == dict(enumerate(tiling.points.tolist()))
     assert sorted(np.concatenate(list(sources.values()))) == list(range(len(Y)))
     for tile, points in sources.items():
         apart = np.linalg.norm(Y[points, None] - Y[None], axis=-1).min(axis=0)
-        assert set(np.flatnonzero(apart <= REACH)) <= set(targets[tile].tolist())
+        assert set(np.flatnonzero(apart <= tiling.reach)) <= set(targets[tile].tolist())
         assert np.unique(targets[tile]).size == targets[tile].size
         angles = tiling.angles(tile, y[:, targets[tile]])
         assert np.abs(angles).max() <= np.pi * (1.0 + 1e-9)

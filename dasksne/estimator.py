@@ -263,9 +263,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         ------
         NotFittedError
         InvalidInputError
-            X has another number of features or holds NaN; or the model was fitted with a sigma for
-            each point, which new points do not have, or to a Dask collection without a store, which
-            keeps no data.
+            X has another number of features or holds NaN; or the model was fitted to affinities, or
+            with a sigma for each point, which new points do not have, or to a Dask collection
+            without a store, which keeps no data.
         StoreError
             The run of the model is gone, or another one has taken its place.
 

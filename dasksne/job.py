@@ -39,7 +39,7 @@ ANNEALED = ("pca", "random", "best")
 
 
 def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
-    """Return the stages of a run; a given sigma has one.
+    """Return the stages of a run; a given sigma, and a given P, have one.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Event(NamedTuple):
     points: int
     """Of the map that this stage is on: fewer than N where landmarks are mapped first."""
     perplexity: float
-    """Of this stage; NaN where sigma is given."""
+    """Of this stage; NaN where sigma is given, or P itself."""
     iteration: int
     """In this stage."""
     max_iter: int

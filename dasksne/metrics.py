@@ -67,14 +67,15 @@ def trustworthiness(
 
     Parameters
     ----------
-    X : array of shape (N, D), or (N, N) where metric="precomputed"
+    X : array of shape (N, D), or (N, N) where metric is "precomputed" or "affinities"
         The data: whatever `SNE.fit` takes.
     Y : array of shape (N, d)
         The map.
     n_neighbors : int or sequence of int, default=5
         K, below N / 2; several cost one pass.
-    metric : {"euclidean", "cosine", "precomputed"}
-        As of `dasksne.SNE`; with "precomputed", X holds distances (not squared).
+    metric : {"euclidean", "cosine", "precomputed", "affinities"}
+        As of `dasksne.SNE`; with "precomputed", X holds distances (not squared), with "affinities"
+        P, dense, and the nearest points are those with the largest.
 
     Returns
     -------

@@ -179,11 +179,17 @@ def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
     if run.has("P"):
         kept = csr_array(run.read_sparse("P", start), shape=(stop - start, n))
         return np.asarray(kept.toarray())
+    dtype = run.state["plan"]["dtype"]
+    if run.has("X/0"):
+        affinities = _rows_of_x(run, block_info)
+        affinities /= np.max(affinities, axis=1, keepdims=True)  # whose sum cannot overflow
+        affinities /= np.sum(affinities, axis=1, keepdims=True)
+        return affinities.astype(dtype, copy=False)
     source, rows = stored_source(run), slice(start, stop)
     found = Calibration(*(values[rows] for values in run.calibration(source.exponent)))
     p = source.panel(rows)
     conditional_probabilities(p, start, found, p)
-    return p.astype(run.state["plan"]["dtype"], copy=False)
+    return p.astype(dtype, copy=False)
 
 
 def open_run(store: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> OpenedRun:

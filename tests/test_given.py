@@ -180,6 +180,13 @@ def test_a_run_keeps_them_and_goes_on(weights, tmp_path, wrap, when):
             model.transform(weights)
 
 
+def test_the_nearest_points_are_those_with_the_largest(rng):
+    X, Y = rng.normal(size=(N, 4)), rng.normal(size=(N, 2))
+    P = dasksne.conditional_probabilities(X, perplexity=30)
+    for judge in (metrics.trustworthiness, metrics.continuity, metrics.neighbors_kept):
+        assert judge(P, Y, metric="affinities") == judge(X, Y)
+
+
 def test_other_affinities_in_a_run_are_found_out(weights, tmp_path):
     store = tmp_path / "run.zarr"
 

@@ -172,7 +172,7 @@ def test_arrays_are_kept_beside_the_settings(changes):
 )
 def test_widths_of_points_that_cannot_be_taken(sigma, message):
     with pytest.raises(InvalidInputError, match=message):
-        settings(perplexity=None, sigma=sigma).require_fits(10)
+        settings(perplexity=None, sigma=sigma).require_fits(10, 3)
 
 
 def test_a_perplexity_and_widths_of_points_are_too_much():

@@ -155,7 +155,7 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 2, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 3, "status": "started", "id": "first", "exponent": 3}
 
 
 @pytest.mark.parametrize("compress", [True, False])

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dasksne.executor import Executor, Handle
+from dasksne.given import SparseAffinities
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
@@ -43,7 +44,7 @@ LARGEST_SPARSE_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Width:
-    """How wide each row's Gaussian is: by perplexity, or by precisions that are given."""
+    """How wide each row's Gaussian is: by perplexity, or by precisions that are known."""
 
     perplexity: float | None
     precision: float | FloatArray | None
@@ -67,21 +68,29 @@ class Width:
 
 
 def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:
-    """Return the width for a stage's perplexity, or for the sigma given."""
-    if settings.sigma is None:
-        return Width(perplexity, None, settings.tail_mass)
-    return Width(None, precision_of(settings.sigma, exponent), settings.tail_mass)
+    """Return the width for a stage's perplexity, or for the sigma or the affinities given."""
+    asked = None if settings.perplexity is None else perplexity
+    return make_width(asked, settings.sigma, settings.tail_mass, exponent)
 
 
-def precision_of(sigma: float | FloatArray, exponent: int) -> float | FloatArray:
-    """Return a sigma's precision in the units of data divided by 2**exponent; it may overflow."""
+def make_width(
+    perplexity: float | None, sigma: float | FloatArray | None, tail_mass: float, exponent: int
+) -> Width:
+    """Return the width in the units of data divided by 2**exponent; a precision may overflow.
+
+    Affinities, for which neither is given, are their own: they have precision one.
+    """
+    if perplexity is not None:
+        return Width(perplexity, None, tail_mass)
     with np.errstate(over="ignore", divide="ignore"):
-        precision: float | FloatArray = np.ldexp(sigma, -exponent) ** -2.0
-    return precision
+        precision = 1.0 if sigma is None else np.ldexp(sigma, -exponent) ** -2.0
+    return Width(None, precision, tail_mass)
 
 
 def sampled_share(source: Source, settings: Settings) -> float:
     """Return the share of the entries of P that is kept, from 200 rows spread over the data."""
+    if isinstance(source, SparseAffinities):
+        return source.kept_share
     if settings.tail_mass == 0.0:
         return 1.0
     n = source.n_points
@@ -122,6 +131,11 @@ def start_calibration(
 
 
 def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs) -> Calibration:
+    if isinstance(source, SparseAffinities):
+        found = source.calibrate(rows)
+        if outputs.run is not None:
+            outputs.run.finish_block(rows, found, source.exponent)
+        return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start)
     run = outputs.run
@@ -176,6 +190,9 @@ def start_shards(
 
     Rows of P in memory are used where all of them are there.
     """
+    if isinstance(source, SparseAffinities):
+        whole = executor.broadcast([source.probabilities()], plan.shards)
+        return executor.map(_join_shard, plan.shard_rows, whole, plan.dtype)
     shared = executor.broadcast(calibration)
     if plan.p_storage == "recompute":
         return executor.map(ComputedShard, plan.shard_rows, source, shared)

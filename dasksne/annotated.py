@@ -7,7 +7,12 @@ from dasksne.estimator import SNE
 
 
 def sne(
-    adata: Any, *, use_rep: str | None = None, key_added: str = "X_sne", **options: Any
+    adata: Any,
+    *,
+    use_rep: str | None = None,
+    obsp: str | None = None,
+    key_added: str = "X_sne",
+    **options: Any,
 ) -> None:
     """Map the observations of an AnnData object, and keep the map in its `obsm`.
 
@@ -18,6 +23,10 @@ def sne(
         are numbers or texts, the final cost in nats and the number of iterations.
     use_rep : str, optional
         What of `obsm` is mapped; X where it is not given.
+    obsp : str, optional
+        What of `obsp` is mapped instead: a graph of neighbours, such as the "connectivities" that
+        scanpy makes. Its weights are affinities, and each row, divided by its sum, is one of P; see
+        `metric="affinities"` of `dasksne.SNE`.
     key_added : str, optional
     **options
         Those of `dasksne.SNE`.
@@ -25,7 +34,8 @@ def sne(
     Raises
     ------
     InvalidInputError
-        `obsm` has no such member, or what is mapped, or an option, cannot be used.
+        `obsm` or `obsp` has no such member or holds distances there, or what is mapped, or an
+        option, cannot be used.
 
     Examples
     --------
@@ -35,6 +45,24 @@ def sne(
     >>> adata.obsm["X_sne"].shape
     (60, 2)
     """
+    if use_rep is not None and obsp is not None:
+        raise InvalidInputError(f"use_rep={use_rep!r} and obsp={obsp!r}: give one of the two")
+    if obsp is not None:
+        options = {**options, "metric": "affinities"}
+        x, what = _graph(adata, obsp), {"obsp": obsp}
+    else:
+        x, what = _representation(adata, use_rep), {"use_rep": use_rep or "X"}
+    model = SNE(**options).fit(x)
+    adata.obsm[key_added] = model.embedding_
+    adata.uns[key_added] = {
+        "params": {**what, **_written(options)},
+        "kl_divergence": model.kl_divergence_,
+        "n_iter": model.n_iter_,
+    }
+
+
+def _representation(adata: Any, use_rep: str | None) -> Any:
+    """Return what has the features of the observations."""
     if use_rep is not None and use_rep not in adata.obsm:
         raise InvalidInputError(
             f"use_rep={use_rep!r} is not in obsm, which holds {', '.join(adata.obsm) or 'nothing'}"
@@ -42,13 +70,21 @@ def sne(
     x = adata.X if use_rep is None else adata.obsm[use_rep]
     if x is None:
         raise InvalidInputError("X is not there; give use_rep, the name of a member of obsm")
-    model = SNE(**options).fit(x)
-    adata.obsm[key_added] = model.embedding_
-    adata.uns[key_added] = {
-        "params": {"use_rep": use_rep or "X", **_written(options)},
-        "kl_divergence": model.kl_divergence_,
-        "n_iter": model.n_iter_,
-    }
+    return x
+
+
+def _graph(adata: Any, name: str) -> Any:
+    """Return a graph of neighbours; scanpy keeps one of distances beside that of affinities."""
+    if name not in adata.obsp:
+        raise InvalidInputError(
+            f"obsp={name!r} is not in obsp, which holds {', '.join(adata.obsp) or 'nothing'}"
+        )
+    if name.endswith("distances"):
+        raise InvalidInputError(
+            f"obsp={name!r} holds distances, and affinities are needed; give the connectivities "
+            "that belong to it"
+        )
+    return adata.obsp[name]
 
 
 def _written(options: dict[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,8 @@ def _explained(cost: float, constant_cost: float) -> str:
 
 
 def _width(parameters: dict[str, Any]) -> Line:
+    if parameters["metric"] == "affinities":
+        return "affinities", "given"
     name = "sigma" if parameters["perplexity"] is None else "perplexity"
     given = parameters[name]
     return name, "one for each point" if given == "array" else f"{given:g}"

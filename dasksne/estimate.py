@@ -19,6 +19,7 @@ from dasksne.levels import Levels, make_levels
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan, make_plan
 from dasksne.repulsion import start_repulsion
+from dasksne.settings import PAIRWISE
 from dasksne.source import ArrayRows, Features
 
 SAMPLE_POINTS = 2048
@@ -84,9 +85,10 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     Workers are taken to be as fast as this machine, and to wait for nothing.
     """
     n = min(plan.n_points, SAMPLE_POINTS, max(64, SAMPLE_VALUES // plan.n_features))
-    _time_pairs(plan, 64)  # compiles
+    n_features = 1 if model.metric in PAIRWISE else plan.n_features
+    _time_pairs(plan, 64, n_features)  # compiles
     pairs = (plan.n_points / n) ** 2
-    sample = _time_pairs(plan, n)
+    sample = _time_pairs(plan, n, n_features)
     if plan.p_storage != "recompute":
         kept = min(1.0, SPARSE_COST * plan.kept_share)
         sample = sample._replace(attraction=kept * sample.attraction)
@@ -113,10 +115,10 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     )
 
 
-def _time_pairs(plan: Plan, n: int) -> _Times:
+def _time_pairs(plan: Plan, n: int, n_features: int) -> _Times:
     """Time affinities and attraction of a sample of n points."""
     generator = np.random.default_rng(0)
-    source = Features(ArrayRows(generator.standard_normal((n, plan.n_features))))
+    source = Features(ArrayRows(generator.standard_normal((n, n_features))))
     width = Width(min(SAMPLE_PERPLEXITY, 0.5 * n), None)
     sample = _sample_plan(plan, n)
     y = generator.standard_normal((n, plan.n_components))

@@ -22,9 +22,9 @@ from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
-from dasksne.settings import DEFAULT_PERPLEXITY, Settings, number_or_array
+from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of
 from dasksne.source import bytes_of
-from dasksne.staging import Data, as_collection, require_numbers, require_seen
+from dasksne.staging import Data, as_collection, is_graph, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
 
@@ -46,10 +46,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     sigma : float or array of shape (N,), optional
         Widths instead, one for all points or one for each: p_{j|i} is proportional to
         exp(-|x_i - x_j|^2 / sigma_i^2) (not 2 sigma_i^2), in the units of X.
-    metric : {"euclidean", "cosine", "precomputed"}, default="euclidean"
+    metric : {"euclidean", "cosine", "precomputed", "affinities"}, default="euclidean"
         With "cosine", rows count by their direction alone: each is divided by its length, so that
         the squared distance of two is 2 - 2 cos of the angle between them. With "precomputed", X
-        holds distances (not squared), shape (N, N).
+        holds distances (not squared), shape (N, N). With "affinities", X is P itself, shape (N, N),
+        dense or sparse, such as a graph of neighbours with its weights: not negative, the diagonal
+        zero, and each row is divided by its sum. Perplexity, sigma and tail_mass do not go with it,
+        and the map takes no new points.
     pca : int, optional
         So many principal components of X are mapped in place of its features. At most the smaller
         of N and D.
@@ -60,7 +63,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities. "best" starts
         as "pca" does, and has four random starts join the race in the last stage. Precomputed
-        distances have no components, and start at random instead.
+        distances have no components, and start at random instead; affinities, as "spectral" does.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.
@@ -212,9 +215,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
         Parameters
         ----------
-        X : array of shape (N, D), or (N, N) where metric="precomputed"
+        X : array of shape (N, D), or (N, N) where metric is "precomputed" or "affinities"
             A NumPy array or anything that becomes one, a data frame, a sparse array of scipy, which
-            becomes dense a few rows at a time, a Dask array or data frame, or a Zarr array.
+            becomes dense a few rows at a time (affinities stay sparse, and cost what their entries
+            cost), a Dask array or data frame, or a Zarr array.
         y : None
             Not used.
 
@@ -292,7 +296,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "the model was fitted to a Dask collection and has kept none of its data; fit it "
                 "with store= a path, where new points find it"
             )
-        self._fitted.require_widths()
+        self._fitted.require_open()
         run = self._fitted.require_kept()
         data = self._data(X, new=True)
         if isinstance(data, da.Array):
@@ -326,7 +330,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         (8000000, 'memory')
         """
         settings, data = self._settings(), self._data(X)
+        settings = launch.settled(settings, data)
         settings.require_fits(*data.shape)
+        sparse = is_graph(data, settings.metric)
         with current_executor() as executor:
             return launch.plan_run(
                 (data.shape[0], data.shape[1]),
@@ -334,14 +340,15 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 settings,
                 store=self._run(),
                 memory_limit=self._memory_limit(),
-                in_memory=not isinstance(data, da.Array) and executor.shares_memory,
+                in_memory=not isinstance(data, da.Array) and (executor.shares_memory or sparse),
+                sparse=sparse,
                 kept_share=launch.kept_share(executor, data, settings),
                 executor=executor,
             )
 
     def _fit(self, X: Any) -> Data:
-        settings = self._settings()
-        data = self._data(X)
+        settings, data = self._settings(), self._data(X)
+        settings = launch.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
             result = launch.launch(
                 data,
@@ -377,11 +384,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )
 
     def _settings(self) -> Settings:
-        given = self.perplexity is not None or self.sigma is not None
         random = check_random_state(self.random_state)
         return Settings(
             n_components=self.n_components,
-            perplexity=self.perplexity if given else DEFAULT_PERPLEXITY,
+            perplexity=perplexity_of(self.perplexity, self.sigma, self.metric),
             sigma=number_or_array(self.sigma),
             metric=self.metric,
             pca=self.pca,
@@ -427,7 +433,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 ensure_all_finite=False,
                 ensure_min_samples=fewest,
             )
-        return require_numbers(X, square=self.metric == "precomputed" and not new)
+        return require_numbers(X, "euclidean" if new else self.metric)
 
     @property
     def _n_features_out(self) -> int:
@@ -436,7 +442,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self.metric != "precomputed"
-        tags.input_tags.pairwise = self.metric == "precomputed"
+        tags.input_tags.pairwise = self.metric in PAIRWISE
         return tags
 
 

@@ -12,7 +12,7 @@ from dasksne.kernels.calibration import Calibration
 from dasksne.plan import Plan
 from dasksne.run import CALIBRATION, Run
 from dasksne.settings import Settings
-from dasksne.staging import look_at_array, look_at_stored, stored_rows
+from dasksne.staging import look_at, look_at_array, stored_x, x_in_memory
 
 
 def create_arrays(run: Run, plan: Plan, settings: Settings) -> None:
@@ -90,9 +90,9 @@ def require_same_data(
     anew = "start anew from the data with overwrite=True"
     try:
         look = (
-            look_at_stored(executor, stored_rows(run), metric)
+            look_at(executor, stored_x(run), metric)
             if by_workers
-            else look_at_array(run.read("X"), metric)
+            else look_at_array(x_in_memory(run), metric)
         )
     except ClusterError:
         raise

@@ -17,7 +17,7 @@ import numpy as np
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_with_start, compare_workers
-from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
 from dasksne.integrity import create_arrays, require_same_data
@@ -38,6 +38,7 @@ from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
 from dasksne.staging import (
     Data,
     Look,
+    is_graph,
     look_at,
     look_at_array,
     readable_rows,
@@ -46,6 +47,8 @@ from dasksne.staging import (
     store_rows,
     stored_rows,
     stored_source,
+    stored_x,
+    x_in_memory,
 )
 from dasksne.starts import first_map, is_annealed
 from dasksne.stopping import telling_how_to_go_on
@@ -81,6 +84,7 @@ def plan_run(
     store: Run | None,
     memory_limit: int | None,
     in_memory: bool,
+    sparse: bool = False,
     kept_share: float = 1.0,
     executor: Executor | None = None,
     blind: list[str] | None = None,
@@ -99,6 +103,8 @@ def plan_run(
         Bytes; None for what is found.
     in_memory : bool
         Whether X stays in this process's memory.
+    sparse : bool
+        Whether X is sparse affinities, which a run keeps as they are.
     kept_share : float
         Of the entries of P, about.
     executor : Executor, optional
@@ -113,6 +119,7 @@ def plan_run(
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
     n_points, n_features = shape[0], settings.n_mapped(shape[1])
     levels = make_levels(settings, n_points)
+    sparse_x_bytes = x_bytes if sparse else 0
     x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
     if settings.prepares and x_bytes:
         x_bytes += 8 * n_points * n_features * executor.n_processes
@@ -123,6 +130,7 @@ def plan_run(
             n_features,
             settings.n_components,
             x_bytes=x_bytes,
+            sparse_x_bytes=sparse_x_bytes,
             raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
             n_processes=executor.n_processes,
             n_threads=executor.n_threads,
@@ -130,7 +138,12 @@ def plan_run(
                 int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
             ),
             disk_found=_disk_found(store),
-            keeps_p=store is not None and settings.p_storage != "recompute" and not blind,
+            keeps_p=(
+                store is not None
+                and settings.p_storage != "recompute"
+                and settings.metric != "affinities"  # X is P
+                and not blind
+            ),
             keeps_x=store is not None or not in_memory,
             saves=settings.save,
             kept_share=kept_share,
@@ -147,9 +160,28 @@ def plan_run(
     return plan("recompute") if blind and planned.p_storage == "zarr" else planned
 
 
+def settled(settings: Settings, x: Data) -> Settings:
+    """Return the settings with which x is mapped: where affinities are sparse, so is S, in memory.
+
+    Raises
+    ------
+    InvalidInputError
+        S shall be elsewhere.
+    """
+    if not is_graph(x, settings.metric):
+        return settings
+    if settings.p_storage not in ("auto", "memory"):
+        raise InvalidInputError(
+            f"p_storage={settings.p_storage!r} with sparse affinities: P is in memory and S takes "
+            "about twice as much; use p_storage='auto', or give a dense array"
+        )
+    return replace(settings, p_storage="memory")
+
+
 def kept_share(executor: Executor, x: Data, settings: Settings) -> float:
     """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    if settings.tail_mass == 0.0 or isinstance(x, da.Array):
+    sparse = is_graph(x, settings.metric)
+    if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
         return 1.0
     if settings.prepares:
         held = not executor.shares_memory
@@ -202,7 +234,8 @@ def _launch(
     settings.require_fits(*x.shape)
     executor = current_executor()
     blind = blind_workers(executor, store)
-    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind))
+    sparse = is_graph(x, settings.metric)
+    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind) or sparse)
 
     shape, x_bytes = (x.shape[0], x.shape[1]), bytes_of(x)
 
@@ -214,6 +247,7 @@ def _launch(
             store=store,
             memory_limit=memory_limit,
             in_memory=in_memory,
+            sparse=sparse,
             kept_share=kept_share,
             executor=executor,
             blind=blind,
@@ -221,7 +255,7 @@ def _launch(
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
     # is kept of P is known when the data is there, and prepared.
-    planned = plan(1.0 if settings.tail_mass == 0.0 else 0.0)
+    planned = plan(1.0 if settings.tail_mass == 0.0 and not sparse else 0.0)
     look = None
     if not isinstance(x, da.Array):
         look = look_at_array(x, "euclidean" if settings.prepares else settings.metric)
@@ -238,7 +272,7 @@ def _launch(
             look = look_at(executor, rows, settings.metric)
             planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         source = look.source(_keeping(rows, planned), settings.metric)
-        if blind:
+        if isinstance(rows, ArrayRows):
             executor.hold(source)
         job = _make_job(
             executor,
@@ -337,9 +371,9 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         )
         create_arrays(run, plan, settings)
         look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
-        source = stored_source(run)
-        if blind:
-            source = look.source(ArrayRows(run.read("X")), settings.metric)
+        rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)
+        source = look.source(rows, settings.metric)
+        if isinstance(rows, ArrayRows):
             executor.hold(source)
         job = _make_job(
             executor,

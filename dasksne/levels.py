@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dasksne.job import ANNEALED, LARGEST_ANNEALED
 from dasksne.optimise.schedule import LANDMARK_TOL, Stage, landmark_stages
-from dasksne.settings import Settings
+from dasksne.settings import PAIRWISE, Settings
 
 SETS = 4
 """Of landmarks."""
@@ -69,7 +69,7 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
         or settings.annealing != "auto"
         or not (isinstance(settings.init, str) and settings.init in ANNEALED)
         or settings.perplexity is None
-        or settings.metric == "precomputed"  # the landmarks' distances would be a large copy
+        or settings.metric in PAIRWISE  # the landmarks' distances would be a large copy
         or settings.optimizer != "lbfgs"
     ):
         return None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from dasksne.affinities import Width, precision_of
+from dasksne.affinities import Width, make_width
 from dasksne.errors import InvalidInputError
 from dasksne.kernels.calibration import Calibration, normalise
 from dasksne.kernels.probabilities import conditional_probabilities
@@ -21,8 +21,8 @@ from dasksne.kernels.ranks import count_larger_ranks, neighbour_ranks
 from dasksne.pairs import Pair, compared, pair_of_run, panels
 from dasksne.run import Run
 from dasksne.settings import (
-    DEFAULT_PERPLEXITY,
     number_or_array,
+    perplexity_of,
     require_one_each,
     require_reachable,
     require_tail_mass,
@@ -241,16 +241,14 @@ def kl_per_point(
     >>> bool(abs(cost.sum() - model.kl_divergence_) < 1e-9)
     True
     """
-    if perplexity is None and sigma is None:
-        perplexity = DEFAULT_PERPLEXITY
+    perplexity = perplexity_of(perplexity, sigma, metric)
     sigma = number_or_array(sigma)
-    require_width(perplexity, sigma)
-    require_tail_mass(tail_mass)
+    require_width(perplexity, sigma, metric)
+    require_tail_mass(tail_mass, metric)
     with compared(X, Y, metric, rescale=False) as pair:
         require_reachable(perplexity, pair.n)
         require_one_each(sigma, pair.n)
-        precision = None if sigma is None else precision_of(sigma, pair.source.exponent)
-        width = Width(perplexity, precision, tail_mass)
+        width = make_width(perplexity, sigma, tail_mass, pair.source.exponent)
         costs = list(pair.results(_costs, pair.executor.broadcast(width)))
     found: FloatArray = np.concatenate(costs)
     finite = np.isfinite(found)

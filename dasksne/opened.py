@@ -1,6 +1,6 @@
 """A run that is opened to be looked at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,9 @@ class OpenedRun:
 
     @property
     def X(self) -> da.Array:  # noqa: N802 - the field's name
-        """The data, as it was prepared to be mapped, shape (N, D)."""
+        """The data, as it was prepared to be mapped, shape (N, D); what is sparse becomes dense."""
+        if self.run.has("X/0"):
+            return self._in_row_blocks(_rows_of_x, "float64")
         return self._lazy("X")
 
     @property
@@ -53,14 +55,7 @@ class OpenedRun:
         """p_{j|i}, shape (N, N): read where the run keeps it, else computed from X."""
         if self.run.has("P") and not self.parameters["tail_mass"]:
             return self._lazy("P")
-        n, rows = len(self.precision), self.run.state["plan"]["block_rows"]
-        p: da.Array = da.map_blocks(
-            partial(_rows_of_p, run=self.run),
-            chunks=da.core.normalize_chunks((rows, n), (n, n)),
-            dtype=self.run.state["plan"]["dtype"],
-            meta=np.empty((0, 0)),
-        )
-        return p
+        return self._in_row_blocks(_rows_of_p, self.run.state["plan"]["dtype"])
 
     @property
     def Q(self) -> da.Array:  # noqa: N802
@@ -154,9 +149,28 @@ class OpenedRun:
         )
         return lazy
 
+    def _in_row_blocks(self, function: Callable[..., FloatArray], dtype: str) -> da.Array:
+        n, rows = len(self.precision), self.run.state["plan"]["block_rows"]
+        lazy: da.Array = da.map_blocks(
+            partial(function, run=self.run),
+            chunks=da.core.normalize_chunks((rows, n), (n, n)),
+            dtype=dtype,
+            meta=np.empty((0, 0)),
+        )
+        return lazy
+
     def _require(self, name: str) -> None:
         if not self.run.has(name):
             raise StoreError(f"{self.run.url} has no {name}; its status is {self.status!r}")
+
+
+def _rows_of_x(run: Run, block_info: Any = None) -> FloatArray:
+    """Return a dense row block of an X that is sparse."""
+    (start, stop), (_, n) = block_info[None]["array-location"]
+    indptr = run.read("X/0/indptr", slice(start, stop + 1))
+    span = slice(indptr[0], indptr[-1])
+    data, indices = run.read("X/0/data", span), run.read("X/0/indices", span)
+    return np.asarray(csr_array((data, indices, indptr - indptr[0]), (stop - start, n)).toarray())
 
 
 def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
@@ -165,10 +179,9 @@ def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
     if run.has("P"):
         kept = csr_array(run.read_sparse("P", start), shape=(stop - start, n))
         return np.asarray(kept.toarray())
-    exponent = run.state["exponent"]
-    rows = slice(start, stop)
-    found = Calibration(*(values[rows] for values in run.calibration(exponent)))
-    p = stored_source(run).panel(rows)
+    source, rows = stored_source(run), slice(start, stop)
+    found = Calibration(*(values[rows] for values in run.calibration(source.exponent)))
+    p = source.panel(rows)
     conditional_probabilities(p, start, found, p)
     return p.astype(run.state["plan"]["dtype"], copy=False)
 

@@ -73,7 +73,8 @@ OPTIONS = {
         "Widths instead, in the units of the data: a number, or a .npy file of shape (N,).",
     ),
     "metric": Option(
-        click.Choice(CHOICES["metric"]), "Distances of rows, of their directions, or as given."
+        click.Choice(CHOICES["metric"]),
+        "Distances of rows, of their directions, or as given; affinities: X is P itself.",
     ),
     "pca": Option(int, "Principal components of the data that are mapped in place of it."),
     "scale": Option(bool, "Divide each feature by its standard deviation first."),
@@ -110,7 +111,11 @@ def input_options(command: F) -> F:
 
     for name, metavar, help_text in (
         ("--labels", "FILE|NAME", "A .npy with a number or text for each point, or its column."),
-        ("--key", "NAME", "An array of a .npz or .zarr; X or a member of obsm of a .h5ad."),
+        (
+            "--key",
+            "NAME",
+            "An array of a .npz or .zarr; X, a member of obsm, or obsp/NAME of a .h5ad.",
+        ),
         ("--columns", "A,B,...", "Columns of a table to map; all but the labels, by default."),
     ):
         choosing = click.option(name, metavar=metavar, help=help_text)(choosing)

@@ -60,7 +60,7 @@ def compared(X: Any, Y: Any, metric: str, *, rescale: bool = True) -> Iterator[P
     X = as_collection(X)
     if not isinstance(X, da.Array):
         X = check_array(X, ensure_all_finite=False, ensure_min_samples=2, input_name="X")
-    X = require_numbers(X, square=metric == "precomputed")
+    X = require_numbers(X, metric)
     Y = check_array(np.asarray(Y), dtype=np.float64, ensure_min_samples=2, input_name="Y")
     if len(X) != len(Y):
         raise InvalidInputError(

@@ -121,6 +121,7 @@ def make_plan(
     disk_found: int,
     keeps_p: bool,
     keeps_x: bool,
+    sparse_x_bytes: int = 0,
     saves: tuple[str, ...] = (),
     kept_share: float = 1.0,
     anneals: bool = False,
@@ -147,6 +148,8 @@ def make_plan(
         Bytes that may be used.
     keeps_p, keeps_x : bool
         Whether P and X are written to the store.
+    sparse_x_bytes : int
+        Of an X that is written sparse, as it is given; 0 for one that is written dense.
     saves : tuple of str
         Further (N, N) arrays that are written: "distances", "Q".
     kept_share : float
@@ -195,7 +198,7 @@ def make_plan(
     written = (
         (p_bytes if keeps_p else 0)
         + dense * len(saves)
-        + (8 * n_points * n_features + copied if keeps_x else 0)
+        + ((sparse_x_bytes or 8 * n_points * n_features) + copied if keeps_x else 0)
     )
     joined = int((8 + INDEX_BYTES) * kept_share * n_points**2)
     joined = joined if kept_share <= LARGEST_JOINED_SHARE and not anneals else 0

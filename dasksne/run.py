@@ -1,8 +1,10 @@
 """The run on disk: one Zarr group that holds all that a run needs and all that it found.
 
-    X            (N, D)   the data, as given, or as it was prepared
+    X            (N, D)   the data, as given, or as it was prepared; of sparse affinities a
+                          group, as of a sparse P, with all rows in its block 0
+    start, sigma          options that are arrays
     preparation/ mean (D,), scale (D,) and components (D, K), where X was prepared by them; raw is
-                 what was given, until that is done
+                  what was given, until that is done
     precision    (N,)     beta_i, in units of 1 / distance^2
     normaliser   (N,)     log sum_{k != i} exp(-beta_i d_ik)
     entropy      (N,)     of row i of P, in nats

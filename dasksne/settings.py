@@ -13,12 +13,14 @@ from dasksne.types import FloatArray
 DEFAULT_PERPLEXITY = 30.0
 
 CHOICES = {
-    "metric": ("euclidean", "cosine", "precomputed"),
+    "metric": ("euclidean", "cosine", "precomputed", "affinities"),
     "optimizer": ("lbfgs", "momentum"),
     "dtype": ("float64", "float32"),
     "p_storage": ("auto", "memory", "zarr", "recompute"),
     "repulsion": ("auto", "direct", "fourier"),
 }
+PAIRWISE = ("precomputed", "affinities")
+"""Metrics for which X has a number for each pair of points."""
 SMALLEST_RTOL = 1e-12
 """Fourier sums in double precision carry about two digits less than their points."""
 SAVES = ("distances", "Q")
@@ -69,21 +71,24 @@ class Settings:
         for name in ("block_rows", "shards"):
             if getattr(self, name) != "auto":
                 _require_number(name, getattr(self, name), Integral, above=0)
-        require_width(self.perplexity, self.sigma)
+        require_width(self.perplexity, self.sigma, self.metric)
+        if self.metric == "affinities" and "distances" in self.save:
+            raise InvalidInputError("save='distances': affinities say nothing of distances")
 
     def _require_preparation(self) -> None:
         if self.pca is not None:
             _require_number("pca", self.pca, Integral, above=0)
         if not isinstance(self.scale, bool):
             raise InvalidInputError(f"scale={self.scale!r} must be True or False")
-        if self.prepares and self.metric == "precomputed":
+        if self.prepares and self.metric in PAIRWISE:
+            what = "distances" if self.metric == "precomputed" else "affinities"
             raise InvalidInputError(
-                "metric='precomputed' takes distances, which have no features to prepare; prepare "
-                "the data that they are measured in, and leave out pca and scale"
+                f"metric={self.metric!r} takes {what}, which have no features to prepare; prepare "
+                "the data that they come from, and leave out pca and scale"
             )
 
     def _require_tolerances(self) -> None:
-        require_tail_mass(self.tail_mass)
+        require_tail_mass(self.tail_mass, self.metric)
         _require_number("repulsion_rtol", self.repulsion_rtol, Real, above=0)
         if not SMALLEST_RTOL <= self.repulsion_rtol < 1:
             raise InvalidInputError(
@@ -150,8 +155,24 @@ class Settings:
         return cls(**{**known, **arrays})
 
 
-def require_width(perplexity: Any, sigma: Any) -> None:
-    """Raise InvalidInputError unless a perplexity or a sigma is given, and is one."""
+def perplexity_of(perplexity: Any, sigma: Any, metric: str) -> Any:
+    """Return the perplexity: the default where neither it nor anything in its place is given."""
+    given = perplexity is not None or sigma is not None or metric == "affinities"
+    return perplexity if given else DEFAULT_PERPLEXITY
+
+
+def require_width(perplexity: Any, sigma: Any, metric: str) -> None:
+    """Raise InvalidInputError unless a perplexity or a sigma is given, and is one.
+
+    With affinities neither may be.
+    """
+    if metric == "affinities":
+        for name, value in (("perplexity", perplexity), ("sigma", sigma)):
+            if value is not None:
+                raise InvalidInputError(
+                    f"{name} does not go with metric='affinities': X is P already; leave it out"
+                )
+        return
     if (perplexity is None) == (sigma is None):
         given = "an array" if isinstance(sigma, np.ndarray) else sigma
         raise InvalidInputError(f"perplexity={perplexity} and sigma={given}: give one of the two")
@@ -217,13 +238,21 @@ def require_reachable(perplexity: float | None, n_points: int) -> None:
         )
 
 
-def require_tail_mass(tail_mass: Any) -> None:
-    """Raise InvalidInputError unless it is the share of a row that may be dropped."""
+def require_tail_mass(tail_mass: Any, metric: str) -> None:
+    """Raise InvalidInputError unless it is the share of a row that may be dropped.
+
+    Of affinities none is: whoever gives P gives it without what should be dropped.
+    """
     _require_number("tail_mass", tail_mass, Real, above=-1e-300)
     if not tail_mass < 1.0:
         raise InvalidInputError(
             f"tail_mass={tail_mass!r} must be 0 or more and below 1: it is the share of "
             "a row of P that may be dropped"
+        )
+    if tail_mass > 0.0 and metric == "affinities":
+        raise InvalidInputError(
+            f"tail_mass={tail_mass:g} does not go with metric='affinities', which are used as they "
+            "are given; give them without their smallest entries, sparse"
         )
 
 

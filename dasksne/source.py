@@ -1,8 +1,7 @@
 """The data, as squared distances between any rows; the only reader of X."""
 
-import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, cast
@@ -61,7 +60,7 @@ class ArrayRows:
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
-        return np.asarray(self.array[rows, columns], dtype=np.float64)
+        return np.asarray(dense(self.array[rows, columns]), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -217,64 +216,12 @@ class Directions(Features):
         return self._panel(directions(values))
 
 
-@dataclass(frozen=True)
-class Precomputed:
-    """Squares of given distances, divided by 2**exponent first; d_ij need not equal d_ji."""
-
-    x: Rows
-    """Distances, not squared: shape (N, N)."""
-    exponent: int = 0
-
-    @property
-    def n_points(self) -> int:
-        """N."""
-        return self.x.shape[0]
-
-    def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
-        """Return the squared distances from rows to all points."""
-        found = self._block(rows, slice(0, self.n_points))
-        if out is None:
-            return found
-        out[...] = found
-        return out
-
-    def tiles(self, rows: slice) -> Iterator[Tile]:
-        """Yield tiles over all columns."""
-        n = self.n_points
-        for start in range(0, n, TILE_COLUMNS):
-            columns = slice(start, min(start + TILE_COLUMNS, n))
-            back = np.ascontiguousarray(self._block(columns, rows).T)
-            yield Tile(columns, self._block(rows, columns), back)
-
-    def _block(self, rows: slice, columns: slice) -> FloatArray:
-        return np.square(np.ldexp(self.x.block(rows, columns), -self.exponent))
-
-
-KINDS: dict[str, Callable[[Rows, int], Source]] = {
-    "euclidean": Features,
-    "cosine": Directions,
-    "precomputed": Precomputed,
-}
-"""The source of each metric."""
-
-
 class Reference(Protocol):
     """What points of their own are measured against; picklable."""
 
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return squared distances to all points, shape (r, N)."""
         ...
-
-
-@dataclass(frozen=True)
-class GivenDistances:
-    """The squares of the distances that points of their own come as, in the units of the run."""
-
-    exponent: int
-
-    def panel_of(self, values: FloatArray) -> FloatArray:
-        """Return the squares of distances to all points, (r, N)."""
-        return np.square(np.ldexp(values, -self.exponent))
 
 
 def dense(values: Any) -> Any:
@@ -303,80 +250,3 @@ def row_panels(rows: slice) -> list[slice]:
         slice(start, min(start + TILE_ROWS, rows.stop))
         for start in range(rows.start, rows.stop, TILE_ROWS)
     ]
-
-
-class Inspection(NamedTuple):
-    """What one chunk of X is like."""
-
-    n_rows: int
-    n_bad: int
-    """Rows with NaN or infinity."""
-    first_bad: int
-    """The first of them; -1 if there is none."""
-    complaint: str | None
-    """Why the rows are no distances, or have no direction, where they should."""
-    largest: float
-    """Largest absolute finite value, of what distances are measured between."""
-    mean: FloatArray
-    """Of each feature of the same."""
-    digest: str
-    """SHA-256 of the values."""
-
-
-def inspect(rows: slice, x: Rows, metric: str) -> Inspection:
-    """Look at one chunk of X before any work is done on it."""
-    values = x.read(rows)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    digest = hashlib.sha256(values.tobytes()).hexdigest()
-    complaint = None
-    if metric == "precomputed":
-        complaint = _complaint(rows, values)
-    elif metric == "cosine":
-        complaint = complaint_of_direction(rows.start, values)
-        values = directions(values)
-    finite = np.isfinite(values)
-    return Inspection(
-        n_rows=len(values),
-        n_bad=bad.size,
-        first_bad=rows.start + int(bad[0]) if bad.size else -1,
-        complaint=complaint,
-        largest=float(np.max(np.abs(values), where=finite, initial=0.0)),
-        # Divided first: a sum of values near the largest float would overflow.
-        mean=np.sum(values / len(values), axis=0, where=finite),
-        digest=digest,
-    )
-
-
-def _complaint(rows: slice, values: FloatArray) -> str | None:
-    """Say what keeps some rows of a matrix from being distances between its points."""
-    complaint = complaint_of_sign(rows.start, values)
-    if complaint is not None:
-        return complaint
-    own = np.arange(rows.start, rows.stop)
-    diagonal = values[own - rows.start, own]
-    if np.any(diagonal != 0.0):
-        i = int(np.argmax(diagonal != 0.0))
-        return (
-            "precomputed distances of points to themselves must be zero: "
-            f"X[{own[i]}, {own[i]}] = {diagonal[i]:g}"
-        )
-    return None
-
-
-def complaint_of_sign(first_row: int, values: FloatArray) -> str | None:
-    """Say which of some rows of a matrix is negative, as no distance is."""
-    if not np.any(values < 0.0):
-        return None
-    i, j = np.argwhere(values < 0.0)[0]
-    return f"precomputed distances must not be negative: X[{first_row + i}, {j}] = {values[i, j]:g}"
-
-
-def complaint_of_direction(first_row: int, values: FloatArray) -> str | None:
-    """Say which of some rows of a matrix is zero, and so has no direction."""
-    zero = np.flatnonzero(~values.any(axis=1))
-    if not zero.size:
-        return None
-    return (
-        f'X is zero in row {first_row + zero[0]}, which has no direction for metric="cosine"; '
-        "remove such rows"
-    )

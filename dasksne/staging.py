@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import dask
 import dask.array as da
@@ -18,19 +18,19 @@ from scipy.sparse import csr_array, issparse
 
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
+from dasksne.given import source_of
+from dasksne.inspection import GIVEN, Inspection, inspect, inspect_sparse
 from dasksne.lazy import from_zarr
 from dasksne.run import Run
+from dasksne.settings import PAIRWISE
 from dasksne.source import (
     KEPT_BYTES,
-    KINDS,
     TILE_COLUMNS,
     ArrayRows,
-    Inspection,
     Rows,
     Source,
     StoredRows,
     dense,
-    inspect,
     row_chunks,
 )
 from dasksne.types import FloatArray
@@ -42,11 +42,16 @@ Data: TypeAlias = npt.NDArray[Any] | csr_array | da.Array
 """X: what is not a Dask array is in this process's memory."""
 
 
+def is_graph(x: Data, metric: str) -> bool:
+    """Say whether X is sparse affinities: few pairs of points have any."""
+    return metric == "affinities" and issparse(x)
+
+
 class Look(NamedTuple):
     """What a look at all of X found."""
 
     exponent: int
-    """Of the power of two to divide X by."""
+    """Of the power of two to divide X by; of affinities, the least that none exceeds."""
     mean: FloatArray
     """Of each feature, so divided."""
     fingerprint: str
@@ -54,7 +59,7 @@ class Look(NamedTuple):
 
     def source(self, rows: Rows, metric: str) -> Source:
         """Return the distances between the rows that were looked at."""
-        return KINDS[metric](rows, self.exponent)
+        return source_of(rows, self.exponent, metric)
 
 
 def as_collection(x: Any, fewest: int = 2) -> Any:
@@ -76,8 +81,10 @@ def as_collection(x: Any, fewest: int = 2) -> Any:
     return x
 
 
-def require_numbers(x: Data, *, square: bool) -> Data:
-    """Return X of real numbers, no wider than float64, square if it must be.
+def require_numbers(x: Data, metric: str) -> Data:
+    """Return X of real numbers, no wider than float64, square if the metric is of pairs.
+
+    Sparse affinities become a matrix of their own, of float64 and without zeros.
 
     Raises
     ------
@@ -86,10 +93,16 @@ def require_numbers(x: Data, *, square: bool) -> Data:
     """
     if x.dtype.kind not in "biuf":
         raise InvalidInputError(f"X has dtype {x.dtype}; it must be real numbers")
-    if square and issparse(x):
+    if metric == "precomputed" and issparse(x):
         raise InvalidInputError("X is sparse; precomputed distances are given dense, all of them")
-    if square and x.shape[0] != x.shape[1]:
-        raise InvalidInputError(f"X has shape {x.shape}; precomputed distances are a square matrix")
+    if metric in PAIRWISE and x.shape[0] != x.shape[1]:
+        what = GIVEN[metric]
+        raise InvalidInputError(f"X has shape {x.shape}; {what} are a square matrix")
+    if is_graph(x, metric):
+        graph = cast("csr_array", x).astype(np.float64, copy=True)
+        graph.sum_duplicates()
+        graph.eliminate_zeros()
+        return graph
     if x.dtype.kind == "f" and x.dtype.itemsize > np.dtype(np.float64).itemsize:
         return x.astype(np.float64)  # Zarr has no wider numbers, and nothing here uses them
     return x
@@ -115,8 +128,10 @@ def _require_dask_is_usable(x: da.Array, fewest: int) -> None:
 def look_at_array(x: npt.NDArray[Any] | csr_array, metric: str) -> Look:
     """Look at an array of this process; see `look_at_stored`."""
     rows = ArrayRows(x)
+    if is_graph(x, metric):
+        return _look([inspect_sparse(cast("csr_array", x))], rows.shape, metric)
     chunks = row_chunks(*rows.shape)
-    return _look((inspect(chunk, rows, metric) for chunk in chunks), rows.shape)
+    return _look((inspect(chunk, rows, metric) for chunk in chunks), rows.shape, metric)
 
 
 def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
@@ -125,23 +140,26 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     Raises
     ------
     InvalidInputError
-        X holds NaN or infinity, or is not a matrix of distances, or holds a row of zeros, where
-        the metric forbids it.
+        X holds NaN or infinity, or is not a matrix of distances or affinities, or holds a row of
+        zeros, where the metric forbids it.
     """
     parts = executor.map(inspect, row_chunks(*rows.shape), rows, metric)
-    return _look((executor.result(part) for part in parts), rows.shape)
+    return _look((executor.result(part) for part in parts), rows.shape, metric)
 
 
-def store_rows(
-    x: Data, run: Run, metric: str, *, name: str = "X", by_workers: bool = True
-) -> StoredRows:
+def store_rows(x: Data, run: Run, metric: str, *, name: str = "X", by_workers: bool = True) -> Rows:
     """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
 
-    Where workers do not reach the run, this process writes what they compute.
+    Where workers do not reach the run, this process writes what they compute. Sparse affinities
+    stay as they are, and are read from memory.
     """
+    if is_graph(x, metric):
+        graph = cast("csr_array", x)
+        run.write_sparse("X", 0, graph.data, graph.indices, graph.indptr)
+        return ArrayRows(graph)
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
-    width = TILE_COLUMNS if metric == "precomputed" else x.shape[1]
+    width = TILE_COLUMNS if metric in PAIRWISE else x.shape[1]
     run.create_array(name, x.shape, (height, width), x.dtype)
     if isinstance(x, da.Array) and by_workers:
         da.store(x.rechunk((height, -1)), run.array(name, "r+"), lock=False)  # type: ignore[arg-type]
@@ -203,6 +221,21 @@ def require_seen(executor: Executor, run: Run | None) -> None:
         )
 
 
+def stored_x(run: Run) -> Rows:
+    """Return X of a run as picklable rows; a sparse one comes into memory."""
+    if not run.has("X/0"):
+        return stored_rows(run)
+    data, indices, indptr = run.read_sparse("X", 0)
+    n = indptr.size - 1
+    return ArrayRows(csr_array((data, indices, indptr), shape=(n, n)))
+
+
+def x_in_memory(run: Run) -> Any:
+    """Return X of a run in memory, sparse where it is."""
+    rows = stored_x(run)
+    return rows.array if isinstance(rows, ArrayRows) else run.read("X")
+
+
 def stored_rows(run: Run, name: str = "X") -> StoredRows:
     """Return X, or another matrix of a run, as picklable rows."""
     state = run.state
@@ -217,10 +250,10 @@ def stored_rows(run: Run, name: str = "X") -> StoredRows:
 def stored_source(run: Run) -> Source:
     """Return the distances of a run's data, as its attributes describe it."""
     state = run.state
-    return KINDS[state["parameters"]["metric"]](stored_rows(run), state["exponent"])
+    return source_of(stored_x(run), state["exponent"], state["parameters"]["metric"])
 
 
-def _look(inspections: Iterable[Inspection], shape: tuple[int, int]) -> Look:
+def _look(inspections: Iterable[Inspection], shape: tuple[int, int], metric: str) -> Look:
     found = list(inspections)
     n_bad = sum(part.n_bad for part in found)
     if n_bad:
@@ -234,7 +267,7 @@ def _look(inspections: Iterable[Inspection], shape: tuple[int, int]) -> Look:
         raise InvalidInputError(complaint)
     largest = max(part.largest for part in found)
     exponent = math.frexp(largest)[1] if largest > 0.0 else 0
-    if abs(exponent) <= LARGEST_PLAIN_EXPONENT:
+    if abs(exponent) <= LARGEST_PLAIN_EXPONENT and metric != "affinities":
         exponent = 0
     total = np.sum([np.ldexp(part.mean, -exponent) * part.n_rows for part in found], axis=0)
     digests = "".join([str(shape), *(part.digest for part in found)])

@@ -26,7 +26,7 @@ def first_map(job: Job, look: Look) -> FloatArray:
     settings = job.settings
     if not isinstance(settings.init, str):
         y: FloatArray = np.array(settings.init, dtype=np.float64)
-    elif settings.init == "spectral":
+    elif settings.init == "spectral" or (settings.init, settings.metric) == ("pca", "affinities"):
         y = spectral_map(job, 0)
     elif settings.init != "random" and isinstance(job.source, Features):
         y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)

@@ -14,6 +14,8 @@ from scipy.sparse import csr_array
 from dasksne.affinities import Width, width_of
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
+from dasksne.given import GivenDistances, Precomputed
+from dasksne.inspection import complaint_of_direction, complaint_of_sign
 from dasksne.kernels.placement import place, weighted_means
 from dasksne.plan import Plan
 from dasksne.preparation import Preparation
@@ -22,13 +24,10 @@ from dasksne.settings import Settings
 from dasksne.source import (
     Directions,
     Features,
-    GivenDistances,
     Reference,
     Rows,
     Source,
     StoredRows,
-    complaint_of_direction,
-    complaint_of_sign,
     dense,
     row_chunks,
 )
@@ -44,7 +43,8 @@ class FittedMap:
     Picklable, and without data where a run keeps both.
     """
 
-    points: Reference
+    points: Reference | None
+    """None where affinities were given: new points have none."""
     embedding: Rows
     width: Width
     preparation: Preparation | None
@@ -55,8 +55,12 @@ class FittedMap:
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + sys.getsizeof(self.points) + sys.getsizeof(self.embedding)
 
-    def require_widths(self) -> None:
-        """Raise InvalidInputError where each fitted point has a sigma of its own."""
+    def require_open(self) -> None:
+        """Raise InvalidInputError where nothing says what new points are to the fitted ones."""
+        if self.points is None:
+            raise InvalidInputError(
+                "the map was made from affinities, and new points have none; it takes no new points"
+            )
         if isinstance(self.width.precision, np.ndarray):
             raise InvalidInputError(
                 "the map was made with a sigma for each of its points, and new points have none; "
@@ -94,8 +98,13 @@ def fitted_map(
     Of precomputed distances nothing is needed: new ones come with the new points.
     """
     width = width_of(settings, settings.perplexity or np.nan, source.exponent)
+    points: Reference | None = None
+    if isinstance(source, Features):
+        points = source
+    elif isinstance(source, Precomputed):
+        points = GivenDistances(source.exponent)
     return FittedMap(
-        points=source if isinstance(source, Features) else GivenDistances(source.exponent),
+        points=points,
         embedding=embedding,
         width=replace(width, tail_mass=0.0),
         preparation=preparation,
@@ -173,6 +182,7 @@ def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArr
 
     P depends on nothing but the last, whose exponents do not overflow where distances are large.
     """
+    assert fitted.points is not None  # noqa: S101 - the map is open
     with np.errstate(over="ignore"):
         distances = fitted.points.panel_of(np.ascontiguousarray(X, dtype=np.float64))
     # Of points beyond the largest number none is nearer than another.

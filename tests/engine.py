@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from dasksne.affinities import Outputs, Width, start_calibration, start_shards
+from dasksne.affinities import Outputs, make_width, start_calibration, start_shards
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
@@ -44,7 +44,7 @@ def calibrate(executor, source, width, plan, outputs=NOTHING):
 def objective_of(X, *, perplexity=None, sigma=None, metric="euclidean", run=None, **layout):
     """The objective of data X on two threads."""
     plan, source = plan_of(X, **layout), source_of(X, metric)
-    width = Width(perplexity, None if sigma is None else sigma**-2)
+    width = make_width(perplexity, sigma, 0.0, source.exponent)
     with ThreadExecutor(2) as executor:
         calibration = calibrate(executor, source, width, plan)
         shards = start_shards(executor, source, calibration, plan, run)

@@ -11,6 +11,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+import scipy.sparse
 import zarr
 from click.testing import CliRunner
 
@@ -316,6 +317,18 @@ def test_widths_of_points_are_said_to_be_there():
     options = ("--sigma", "sigma.npy", "--max-iter", "2")
     done = command("embed", "features.npy", "-o", "map.zarr", *options)
     assert values(done.stdout)["sigma"] == "one for each point"
+
+
+def test_affinities_may_be_a_sparse_file(rng):
+    graph = scipy.sparse.random_array((90, 90), density=0.1, rng=rng, format="lil")
+    graph.setdiag(0.0)
+    scipy.sparse.save_npz("graph.npz", graph.tocsr())
+    options = ("--metric", "affinities", "--max-iter", "2")
+    assert values(command("plan", "graph.npz", *options).stdout)["P"].startswith("about ")
+    done = command("embed", "graph.npz", "-o", "map.zarr", *options)
+    assert values(done.stdout)["affinities"] == "given"
+    model = dasksne.SNE(metric="affinities", max_iter=2).fit(graph.tocsr())
+    np.testing.assert_array_equal(dasksne.open_run("map.zarr").embedding, model.embedding_)
 
 
 def _options_of_embed(monkeypatch, *arguments):

@@ -9,6 +9,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import scipy.sparse
 from distributed import Client, Future, LocalCluster
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -191,6 +192,22 @@ def test_two_processes_give_the_bits_of_threads(data, p_storage):
 def test_other_ways_too(data, options):
     X = np.abs(data[:, :1] - data[:, 0]) if "metric" in options else data
     assert_same(sne(**options).fit(X), on_threads(X, **options))
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array])
+def test_affinities_of_ones_own(rng, monkeypatch, wrap):
+    """With nothing small enough to travel with each task."""
+    monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
+    P = rng.uniform(size=(90, 90)) * (rng.uniform(size=(90, 90)) < 0.1)
+    P[np.arange(90), np.arange(90) - 1] = 0.5
+    np.fill_diagonal(P, 0.0)
+    options = {"metric": "affinities", "perplexity": None}
+    assert_same(sne(**options).fit(wrap(P)), on_threads(wrap(P), **options))
+
+
+def test_a_width_for_each_point(rng, data):
+    options = {"sigma": rng.uniform(1.0, 2.0, size=len(data)), "perplexity": None}
+    assert_same(sne(**options).fit(data), on_threads(data, **options))
 
 
 def test_large_arrays_are_scattered(data, monkeypatch):

@@ -255,6 +255,10 @@ def test_raw_values_are_looked_at_before_a_run_is_replaced(tmp_path):
         ({"scale": "yes"}, "scale='yes' must be True or False"),
         ({"scale": True, "metric": "precomputed"}, "have no features"),
         ({"pca": 2, "metric": "precomputed"}, "have no features"),
+        (
+            {"pca": 2, "metric": "affinities", "perplexity": None},
+            "affinities, which have no features",
+        ),
     ],
     ids=str,
 )

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import reference
 
+from dasksne.given import Precomputed
+from dasksne.inspection import inspect
 from dasksne.run import Run
 from dasksne.source import (
     CHUNK_BYTES,
@@ -12,9 +14,7 @@ from dasksne.source import (
     TILE_ROWS,
     ArrayRows,
     Features,
-    Precomputed,
     StoredRows,
-    inspect,
     row_chunks,
     row_panels,
 )

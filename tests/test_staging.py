@@ -5,8 +5,9 @@ import pytest
 from dasksne import staging
 from dasksne.errors import InvalidInputError
 from dasksne.executor.threads import ThreadExecutor
+from dasksne.given import Precomputed
 from dasksne.run import Run
-from dasksne.source import Features, Precomputed
+from dasksne.source import Features
 from dasksne.staging import look_at_array, look_at_stored, store_rows, stored_source
 
 

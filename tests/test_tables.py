@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from click.testing import CliRunner
+from sklearn.neighbors import kneighbors_graph
 
 import dasksne
 from dasksne.cli import main
@@ -18,6 +19,7 @@ from dasksne.errors import InvalidInputError
 from dasksne.files import Taken, read_input, write_map
 
 N = 40
+GRAPH = "obsp/connectivities"
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +44,12 @@ def frame(rng):
 @pytest.fixture
 def adata(frame, rng):
     x = scipy.sparse.random_array((N, 6), density=0.5, rng=rng, format="csr")
+    graph = kneighbors_graph(frame[["a", "b"]].to_numpy(), 4, mode="connectivity")
     return anndata.AnnData(
         X=x,
         obs=frame[["kind"]].set_axis([f"cell{k}" for k in range(N)]),
         obsm={"X_pca": frame[["a", "b"]].to_numpy()},
+        obsp={"connectivities": graph, "distances": graph},
     )
 
 
@@ -120,11 +124,13 @@ def test_files_of_another_kind_are_refused():
             read_input(name)
 
 
-@pytest.mark.parametrize("key", [None, "X", "X_pca"])
-def test_an_h5ad_gives_x_or_a_member_of_obsm(adata, key):
+@pytest.mark.parametrize("key", [None, "X", "X_pca", GRAPH])
+def test_an_h5ad_gives_x_or_a_member_of_obsm_or_obsp(adata, key):
     adata.write_h5ad("x.h5ad")
     found = read_input("x.h5ad", taken=Taken(key=key, labels="kind"))
-    expected = adata.obsm["X_pca"] if key == "X_pca" else adata.X.toarray()
+    expected = {"X_pca": adata.obsm["X_pca"], GRAPH: adata.obsp["connectivities"].toarray()}.get(
+        key, adata.X.toarray()
+    )
     x = found.X.toarray() if scipy.sparse.issparse(found.X) else found.X
     np.testing.assert_array_equal(x, expected)
     np.testing.assert_array_equal(found.labels, adata.obs["kind"].to_numpy(dtype=str))
@@ -132,13 +138,16 @@ def test_an_h5ad_gives_x_or_a_member_of_obsm(adata, key):
 
 def test_what_an_h5ad_does_not_hold_is_named(adata):
     adata.write_h5ad("x.h5ad")
-    with pytest.raises(InvalidInputError, match=r"x\.h5ad holds X, X_pca; choose one"):
+    holds = "X, X_pca, obsp/connectivities, obsp/distances"
+    with pytest.raises(InvalidInputError, match=rf"x\.h5ad holds {holds}; choose one"):
         read_input("x.h5ad", taken=Taken(key="X_umap"))
     with pytest.raises(InvalidInputError, match=r"no column 'age' in obs; it has kind"):
         read_input("x.h5ad", taken=Taken(labels="age"))
     with h5py.File("other.h5ad", "w") as file:
         file["data"] = np.zeros((3, 2))
-    with pytest.raises(InvalidInputError, match=r"other\.h5ad .* neither X nor obsm\); write"):
+    with pytest.raises(
+        InvalidInputError, match=r"other\.h5ad .* neither X nor obsm nor obsp\); write"
+    ):
         read_input("other.h5ad")
 
 
@@ -201,6 +210,15 @@ def test_an_anndata_object_gains_its_map(adata):
     assert anndata.read_h5ad("x.h5ad").uns["X_sne"]["n_iter"] == adata.uns["X_sne"]["n_iter"]
 
 
+def test_a_graph_of_neighbours_of_an_anndata_object(adata):
+    options = {"random_state": 0, "max_iter": 3}
+    dasksne.sne(adata, obsp="connectivities", **options)
+    model = dasksne.SNE(metric="affinities", **options).fit(adata.obsp["connectivities"])
+    np.testing.assert_array_equal(adata.obsm["X_sne"], model.embedding_)
+    params = {"obsp": "connectivities", "metric": "affinities", **options}
+    assert adata.uns["X_sne"]["params"] == params
+
+
 def test_an_anndata_object_can_be_written_whatever_the_options(frame):
     x = frame[["a", "b", "c"]].to_numpy()
     adata = anndata.AnnData(X=da.from_array(x, chunks=(15, 3)))
@@ -214,5 +232,11 @@ def test_an_anndata_object_can_be_written_whatever_the_options(frame):
 def test_an_anndata_object_without_what_is_asked_for(adata):
     with pytest.raises(InvalidInputError, match="'X_umap' is not in obsm, which holds X_pca"):
         dasksne.sne(adata, use_rep="X_umap")
+    with pytest.raises(InvalidInputError, match="is not in obsp, which holds connectivities, dist"):
+        dasksne.sne(adata, obsp="neighbors")
+    with pytest.raises(InvalidInputError, match="holds distances, and affinities are needed"):
+        dasksne.sne(adata, obsp="distances")
+    with pytest.raises(InvalidInputError, match="give one of the two"):
+        dasksne.sne(adata, obsp="connectivities", use_rep="X_pca")
     with pytest.raises(InvalidInputError, match="give use_rep"):
         dasksne.sne(anndata.AnnData(obsm={"X_pca": np.zeros((5, 2))}))

@@ -1,4 +1,4 @@
-"""AnnData files, .h5ad: what is mapped comes out of X or obsm, the map goes into obsm."""
+"""AnnData files, .h5ad: what is mapped comes out of X, obsm or obsp, the map goes into obsm."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +17,16 @@ MAP = "X_sne"
 
 
 def read_h5ad(place: Place, taken: Taken) -> Input:
-    """Read X or a member of obsm, dense or sparse, and a column of obs as labels."""
+    """Read X, or a member of obsm or obsp, dense or sparse, and a column of obs as labels."""
     read = package("anndata.io", place.source).read_elem
     with place.open() as opened, _hdf5(place, opened) as file:
-        where = "X" if taken.key in (None, "X") else f"obsm/{taken.key}"
+        key = taken.key or "X"
+        where = key if key == "X" or key.startswith("obsp/") else f"obsm/{key}"
         if where not in file:
-            members = [*(["X"] if "X" in file else []), *file.get("obsm", ())]
+            graphs = [f"obsp/{name}" for name in file.get("obsp", ())]
+            members = [*(["X"] if "X" in file else []), *file.get("obsm", ()), *graphs]
             if not members:
-                raise ValueError("it holds neither X nor obsm")
+                raise ValueError("it holds neither X nor obsm nor obsp")
             raise InvalidInputError(
                 f"{place.source} holds {', '.join(members)}; choose one of them with --key"
             )

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import zarr
 
 from dasksne.errors import InvalidInputError
@@ -13,6 +14,8 @@ from dasksne.files.places import ALL, Input, Place, Taken
 
 LOCAL_HEADER = struct.Struct("<26xHH")
 """What precedes a member of a ZIP file, to the lengths of its name and of what follows that."""
+SPARSE_MEMBERS = {"format", "shape", "data"}
+"""Of what scipy.sparse.save_npz writes."""
 
 
 def read_npy(place: Place, _taken: Taken = ALL) -> Input:
@@ -25,12 +28,16 @@ def read_npy(place: Place, _taken: Taken = ALL) -> Input:
 
 
 def read_npz(place: Place, taken: Taken) -> Input:
-    """Read a .npz file; what is not compressed in it is mapped."""
+    """Read a .npz file; what is not compressed in it is mapped. One of scipy.sparse is whole."""
     with (
         place.reading("write it with numpy.savez, without Python objects", zipfile.BadZipFile),
         place.open() as file,
         np.lib.npyio.NpzFile(file, allow_pickle=False) as members,
     ):
+        if taken.key is None and set(members.files) >= SPARSE_MEMBERS:
+            _labels(place, taken, [])  # it has none
+            file.seek(0)
+            return Input(scipy.sparse.load_npz(file), None)
         name = _chosen(place, taken, members.files)
         labels = _labels(place, taken, members.files)
         mapped = None if place.path is None else _map_member(place, members.zip, f"{name}.npy")

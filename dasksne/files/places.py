@@ -34,7 +34,7 @@ class Taken(NamedTuple):
     columns: tuple[str, ...] = ()
     """Names in a table; all but the labels where there are none."""
     key: str | None = None
-    """Name of an array, or of a member of obsm."""
+    """Name of an array, or of a member of obsm or, as obsp/NAME, of obsp."""
     labels: str | None = None
     """Name of the column or array with the labels."""
 

@@ -1,4 +1,4 @@
-"""Time two worker processes against one, a worker's death, and checkpoints, with the driver's state.
+"""Time two worker processes against one, a worker's death, checkpoints, and the driver's state.
 
     python tests/benchmarks/cluster.py --mnist mnist.npz --json cluster.json
 
@@ -200,7 +200,7 @@ def _late_state(n: int) -> State:
     weights = generator.uniform(0.1, 4.0, size=(n, 2))
 
     def cost(y: FloatArray) -> Evaluation:
-        return Evaluation(float(np.sum(weights * y**2)), 2.0 * weights * y, np.zeros(n))
+        return Evaluation(float(np.sum(weights * y**2)), 2.0 * weights * y)
 
     optimiser = LBFGS(max_iter=STEPS, tol=0.0)
     y = generator.normal(size=(n, 2))

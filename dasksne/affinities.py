@@ -21,7 +21,6 @@ from dasksne.given import SparseAffinities
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
-from dasksne.kernels.truncation import truncate
 from dasksne.plan import LARGEST_JOINED_SHARE, Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
@@ -60,14 +59,12 @@ class Width:
     def calibrate(self, distances: FloatArray, first_row: int) -> Calibration:
         """Return what is kept of the rows of a panel."""
         if self.perplexity is not None:
-            found = calibrate(distances, first_row, self.perplexity)
-        else:
-            assert self.precision is not None  # noqa: S101 - one of the two is always given
-            given = self.precision
-            if isinstance(given, np.ndarray):
-                given = given[first_row : first_row + len(distances)]
-            found = normalise(distances, first_row, given)
-        return truncate(distances, first_row, found, self.tail_mass)
+            return calibrate(distances, first_row, self.perplexity, self.tail_mass)
+        assert self.precision is not None  # noqa: S101 - one of the two is always given
+        given = self.precision
+        if isinstance(given, np.ndarray):
+            given = given[first_row : first_row + len(distances)]
+        return normalise(distances, first_row, given, self.tail_mass)
 
 
 def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:

@@ -80,7 +80,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         with "momentum", with precomputed distances and where a point has few neighbours, a
         perplexity below 8.)
     max_iter : int, default=300
-        Iterations of each stage.
+        Iterations of each stage; those of annealing before the last have 50 at most with "lbfgs".
     tol : float, default=3e-7
         A stage ends when the cost falls by less than this share in five iterations.
     dtype : {"float64", "float32"}, default="float64"

@@ -65,7 +65,7 @@ def go_through_stages(
             unreached = _count_unreached(job, calibration)
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, affinities, k)
-        max_iter = 0 if job.stopped else job.settings.max_iter
+        max_iter = 0 if job.stopped else schedule[k].max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
@@ -117,14 +117,14 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
 
     They share each pass over S. The watcher and the history see the one that leads.
     """
-    stage, max_iter = job.schedule[k], job.settings.max_iter
-    tol = max(EARLY_TOL, stage.tol)
-    optimiser = _optimiser(job, k, objective, max_iter=min(RACE_ITERATIONS, max_iter), tol=tol)
+    stage = job.schedule[k]
+    tol, max_iter = max(EARLY_TOL, stage.tol), min(RACE_ITERATIONS, stage.max_iter)
+    optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=tol)
     with _recording(job, k, states) as record:
         while is_open(states) and not job.stopped:
             states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
             record(states)
-    return concluded(_winner(states), max_iter, stage.tol)
+    return concluded(_winner(states), stage.max_iter, stage.tol)
 
 
 def _winner(states: Sequence[State]) -> State:
@@ -170,7 +170,7 @@ def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
         points=job.plan.n_points,
         perplexity=job.schedule[k].perplexity,
         iteration=state.iteration,
-        max_iter=job.settings.max_iter,
+        max_iter=job.schedule[k].max_iter,
         cost=state.cost,
         gradient_norm=float(np.sqrt(np.sum(state.gradient**2))),
         step=state.step,

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dasksne.executor import Executor
-from dasksne.optimise.schedule import Stage, stages
+from dasksne.optimise.schedule import EARLY_ITERATIONS, Stage, stages
 from dasksne.plan import Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
@@ -47,12 +47,20 @@ def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
         A perplexity on the way does not go with N points.
     """
     if settings.perplexity is None:
-        return (Stage(np.nan, settings.tol),)
+        return (Stage(np.nan, settings.tol, settings.max_iter),)
     annealing = settings.annealing
     undone = not (isinstance(settings.init, str) and settings.init in ANNEALED)
     if annealing == "auto" and (undone or n_points > LARGEST_ANNEALED):
         annealing = None
-    return stages(annealing, settings.perplexity, n_points, settings.tol)
+    return stages(
+        annealing,
+        settings.perplexity,
+        n_points,
+        tol=settings.tol,
+        max_iter=settings.max_iter,
+        # Momentum takes many more, and shakes the map in the first of them.
+        early_iterations=EARLY_ITERATIONS if settings.optimizer == "lbfgs" else settings.max_iter,
+    )
 
 
 class Event(NamedTuple):

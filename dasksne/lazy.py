@@ -9,6 +9,7 @@ import numpy.typing as npt
 import zarr
 from sklearn.utils._set_output import _get_output_config
 
+from dasksne.bounds import require_bounded_chunks
 from dasksne.errors import InvalidInputError
 
 DAMAGE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
@@ -16,7 +17,14 @@ DAMAGE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 
 
 def from_zarr(x: zarr.Array[Any]) -> da.Array:
-    """Return a Zarr array as a Dask array; to read a damaged chunk is an InvalidInputError."""
+    """Return a Zarr array as a Dask array; to read a damaged chunk is an InvalidInputError.
+
+    Raises
+    ------
+    StoreError
+        A chunk takes more than all memory.
+    """
+    require_bounded_chunks(x, "X")
     chunks: da.Array = da.from_array(_Chunks(x), chunks=x.chunks)
     return chunks
 

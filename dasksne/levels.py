@@ -80,6 +80,6 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
         return None
     return Levels(
         SETS,
-        Level(few, landmark_stages(few * density, few)),
-        Level(many, (Stage(many * density, LANDMARK_TOL),)),
+        Level(few, landmark_stages(few * density, few, settings.max_iter)),
+        Level(many, (Stage(many * density, LANDMARK_TOL, settings.max_iter),)),
     )

@@ -66,8 +66,8 @@ class SNEObjective:
         pushes = [finish() for finish in repulsions]
         whole = self.executor.reduce(_put_together, [*pushes, *pulls])
         return [
-            Evaluation(float(energy + np.sum(log_z) - self.entropy), gradient, log_z)
-            for energy, gradient, log_z in self.executor.result(whole)
+            Evaluation(cross_entropy - self.entropy, gradient)
+            for cross_entropy, gradient in self.executor.result(whole)
         ]
 
     def attraction(self, v: FloatArray) -> FloatArray:
@@ -91,8 +91,8 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray, FloatArray]]:
-    """Return energy of the attraction, gradient and log Z of each map.
+def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray]]:
+    """Return -sum_ij p_{j|i} log q_{j|i} and the gradient of each map.
 
     The parts are a push for each map, then the pulls of each shard for all maps.
     """
@@ -100,7 +100,8 @@ def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray, FloatAr
     found = []
     for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
         force, energy = stack_rows(pulls)
-        found.append((float(0.5 * np.sum(energy)), 2.0 * (force - push), log_z))
+        cross_entropy = float(0.5 * np.sum(energy) + np.sum(log_z))
+        found.append((cross_entropy, 2.0 * (force - push)))
     return found
 
 
@@ -117,4 +118,4 @@ def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArr
 
 
 def _no_evaluation(y: FloatArray) -> Evaluation:
-    return Evaluation(np.nan, np.full(y.shape, np.nan), np.full(len(y), np.nan))
+    return Evaluation(np.nan, np.full(y.shape, np.nan))

@@ -1,4 +1,4 @@
-"""Progress: a line that is rewritten on a terminal, plain lines in a log."""
+"""Progress: a line that is rewritten on a terminal or in a notebook, plain lines in a log."""
 
 import math
 import shutil
@@ -13,6 +13,8 @@ from dasksne.job import Event
 LOG_SECONDS = 5.0
 """Between lines where there is no terminal."""
 TERMINAL_SECONDS = 0.1
+NOTEBOOK_SECONDS = 1.0
+"""A notebook may keep every line that was rewritten."""
 CLEAR_LINE = "\r\x1b[2K"
 SECONDS = (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3))
 
@@ -29,8 +31,11 @@ class Reporter:
         self._callbacks = callbacks
         self._verbose = verbose
         self._terminal = sys.stderr.isatty()
+        self._notebook = type(sys.stderr).__module__.startswith("ipykernel.")
         self._written: float | None = None
         """When a line was last written."""
+        self._width = 0
+        """Of that line."""
         self._last = ""
         """What happened last, without the time left."""
         self._pace = _Pace(None, 0)
@@ -46,7 +51,7 @@ class Reporter:
     ) -> None:
         if self._last:
             self._write(self._last)
-            if self._terminal:
+            if self._terminal or self._notebook:
                 sys.stderr.write("\n")
 
     def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
@@ -62,7 +67,8 @@ class Reporter:
         perplexity = "" if math.isnan(event.perplexity) else f"perplexity {event.perplexity:.4g}, "
         self._report(
             f"stage {event.stage + 1}/{event.n_stages}: {perplexity}"
-            f"iteration {event.iteration}, cost {event.cost:.6g}",
+            f"iteration {event.iteration}, cost {event.cost:.6g}, "
+            f"gradient {event.gradient_norm:.2g}",
             self._seconds_left(("iterations", event.stage), event.iteration, event.max_iter),
         )
         wishes = [callback(event) for callback in self._callbacks]
@@ -78,17 +84,25 @@ class Reporter:
         if not self._verbose:
             return
         self._last = line
-        interval = TERMINAL_SECONDS if self._terminal else LOG_SECONDS
-        if self._written is None or time.monotonic() - self._written >= interval:
+        if self._written is None or time.monotonic() - self._written >= self._interval:
             if seconds_left is not None:
                 line += f", at most {format_seconds(seconds_left)} left in this stage"
             self._write(line)
             self._written = time.monotonic()
 
+    @property
+    def _interval(self) -> float:
+        if self._terminal:
+            return TERMINAL_SECONDS
+        return NOTEBOOK_SECONDS if self._notebook else LOG_SECONDS
+
     def _write(self, line: str) -> None:
         if self._terminal:
             # A line that wraps could not be taken back.
             line = CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1]
+        elif self._notebook:
+            # Notebooks know no code that clears a line: blanks cover what was longer.
+            line, self._width = "\r" + line.ljust(self._width), len(line)
         else:
             line += "\n"
         sys.stderr.write(line)

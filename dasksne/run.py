@@ -36,6 +36,7 @@ import zarr
 from fsspec.core import url_to_fs
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from dasksne.bounds import require_bounded_chunks, require_bounded_rows
 from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
@@ -204,22 +205,26 @@ class Run:
         )
 
     def array(self, name: str, mode: str = "r") -> "zarr.Array[Any]":
-        """Open an array."""
-        return zarr.open_array(
+        """Open an array; raise StoreError where its chunks cannot be what a run has."""
+        array = zarr.open_array(
             self.url,
             path=name,
             mode=mode,
             config={"write_empty_chunks": True},
             **self._options(),
         )
+        require_bounded_chunks(array, f"{name} of {self.url}")
+        return array
 
     def write(self, name: str, rows: slice, values: "npt.NDArray[Any]") -> None:
         """Write rows of an array; two writers must not share a chunk."""
         self.array(name, "r+")[rows] = values
 
     def read(self, name: str, rows: slice = slice(None)) -> FloatArray:
-        """Read rows of an array."""
-        return np.asarray(self.array(name)[rows])
+        """Read rows of an array; raise StoreError where they cannot be what a run has."""
+        array = self.array(name)
+        require_bounded_rows(array, f"{name} of {self.url}", rows)
+        return np.asarray(array[rows])
 
     def read_whole(self, name: str, rows: slice = slice(None)) -> "npt.NDArray[Any]":
         """Read rows of an array, from the first of a chunk; all of its chunks must be sound.
@@ -232,6 +237,7 @@ class Run:
         where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
         try:
             array = self.array(name)
+            require_bounded_rows(array, f"{name} of {self.url}", rows)
             values = np.asarray(array[rows])
         except Exception as error:
             raise StoreError(f"{name} of {self.url}{where}: {error}") from error

@@ -17,7 +17,7 @@ import numpy as np
 
 from dasksne.executor import Executor
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.truncation import add_column_masses
+from dasksne.kernels.tails import add_column_masses
 from dasksne.shards import ComputedShard
 from dasksne.source import Source, row_panels
 from dasksne.types import FloatArray

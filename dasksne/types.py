@@ -15,14 +15,12 @@ IntArray: TypeAlias = npt.NDArray[np.integer]
 
 
 class Evaluation(NamedTuple):
-    """The SNE cost of one map and what came with it."""
+    """The SNE cost of one map and its gradient."""
 
     cost: float
     """C = sum_i KL(P_i || Q_i), in nats."""
     gradient: FloatArray
     """dC/dY, shape (N, d)."""
-    log_z: FloatArray
-    """log of the normaliser of each row of Q, shape (N,)."""
 
 
 Objective: TypeAlias = Callable[[FloatArray], Evaluation]

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import os
+import pickle
 import sys
 
 import fsspec
@@ -12,10 +15,11 @@ import pytest
 import zarr
 from anndata.io import write_elem
 
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, StoreError
 from dasksne.files import Taken, read_input, read_labels, write_map
 from dasksne.labels import keep_labels, kept_labels
 from dasksne.run import Run
+from dasksne.staging import as_collection
 
 
 @pytest.fixture
@@ -202,6 +206,44 @@ def test_a_group_without_x_is_refused_by_what_it_holds(tmp_path, x):
     zarr.create_group(f"{tmp_path}/g.zarr").create_array("data", data=x)
     with pytest.raises(InvalidInputError, match=r"g\.zarr holds data; choose one with --key"):
         read_input(f"{tmp_path}/g.zarr")
+
+
+@pytest.mark.parametrize("dtype", ["|O", "<f8"])
+def test_no_pickle_is_read_from_a_zarr(tmp_path, dtype):
+    """Version 2 may name it as a filter; what is in a pickle runs when it is read."""
+
+    class Harm:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "harm"),))
+
+    array = {"zarr_format": 2, "shape": [9, 3], "chunks": [9, 3], "dtype": dtype, "order": "C"}
+    array |= {"compressor": None, "fill_value": None, "filters": [{"id": "pickle", "protocol": 5}]}
+    store = tmp_path / "x.zarr"
+    store.mkdir()
+    (store / ".zarray").write_text(json.dumps(array))
+    (store / "0.0").write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(InvalidInputError, match=r"x\.zarr cannot be read as a \.zarr"):
+        read_input(str(store))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_what_a_zarr_promises_and_no_memory_holds_is_refused(tmp_path, x):
+    """Before anything is read; a lazy X of any shape is the plan's business."""
+    store = tmp_path / "x.zarr"
+    group = zarr.create_group(store)
+    group.create_array("X", data=x)
+    group.create_array("labels", data=LABELS)
+    metadata = store / "labels" / "zarr.json"
+    honest = metadata.read_text()
+    metadata.write_text(json.dumps({**json.loads(honest), "shape": [10**13]}))
+    with pytest.raises(StoreError, match=r"labels of .*x\.zarr has shape .* 80,000 GB"):
+        read_input(str(store))
+    metadata.write_text(honest)
+    metadata = store / "X" / "zarr.json"
+    grid = {"name": "regular", "configuration": {"chunk_shape": [10**12, 3]}}
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "chunk_grid": grid}))
+    with pytest.raises(StoreError, match=r"a chunk of X has shape .* 24,000 GB"):
+        as_collection(read_input(str(store)).X)
 
 
 @pytest.mark.parametrize("name", ["none.npy", "none.npz", "none.zarr"])

@@ -112,7 +112,6 @@ def test_every_layout_and_storage_has_the_same_bits(rng, tmp_path):
     for one in found[1:]:
         assert one.cost == found[0].cost
         np.testing.assert_array_equal(one.gradient, found[0].gradient)
-        np.testing.assert_array_equal(one.log_z, found[0].log_z)
 
 
 def test_fourier_sums_give_what_all_pairs_give(rng):
@@ -189,7 +188,6 @@ def test_several_maps_at_once_have_the_bits_that_each_has_alone(rng, tmp_path, s
     for found, expected in zip(together, alone, strict=True):
         np.testing.assert_array_equal(found.cost, expected.cost)
         np.testing.assert_array_equal(found.gradient, expected.gradient)
-        np.testing.assert_array_equal(found.log_z, expected.log_z)
     assert np.isnan(together[2].cost)
     assert np.isfinite([together[0].cost, together[1].cost]).all()
 

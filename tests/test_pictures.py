@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
 
 import matplotlib.image
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 import dasksne
 from dasksne.errors import InvalidInputError
 from dasksne.pictures import plot, plot_history, require_drawable
-from dasksne.pictures.colours import COLOURS, SHADED_POINTS, colouring
+from dasksne.pictures.colours import COLOURS, FEW_COLOURS, SHADED_POINTS, colouring
 from dasksne.pictures.page import ANSWERING_POINTS
 from dasksne.pictures.shading import shade
 
@@ -228,6 +230,69 @@ def test_a_page_of_many_points_is_an_image_and_some_that_answer(tmp_path, rng):
     np.testing.assert_array_equal(values.astype(int), numbers % 3)
     (image,) = (m for m in page.select({"type": GlyphRenderer}) if "url" in m.data_source.data)
     assert image.data_source.data["url"][0].startswith("data:image/png;base64,")
+
+
+def test_a_few_numbers_far_outside_do_not_take_the_scale(tmp_path, rng, drawn):
+    numbers = np.concatenate([[-300.0], np.linspace(0.0, 1.0, 299), [0.5, 40.0, np.nan]])
+    scale = colouring(numbers, len(numbers))
+    assert (scale.low, scale.high) == tuple(np.quantile(numbers[:-1], (0.01, 0.99)))
+    assert scale.cut == "both"
+    assert colouring(numbers[1:-2], 300).cut == "neither"
+    counts = np.concatenate([np.zeros(999), [0.5]])
+    assert colouring(counts, 1000).high == 0.5, "a scale has two ends"
+    y = rng.normal(size=(len(numbers), 2))
+    plot(y, tmp_path / "map.png", labels=numbers)
+    (points,) = drawn[0].axes[0].collections
+    assert points.get_clim() == (scale.low, scale.high)
+    plot(y, tmp_path / "map.html", labels=numbers)
+    (bar,) = page_of(tmp_path / "map.html").select({"type": ColorBar})
+    assert (bar.color_mapper.low, bar.color_mapper.high) == (scale.low, scale.high)
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+
+def seen(page, folder):
+    """Return what a browser shows of a page where no name of the network is known."""
+    picture = folder / "seen.png"
+    subprocess.run(
+        [
+            CHROMIUM,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--hide-scrollbars",
+            "--window-size=1000,700",
+            "--virtual-time-budget=10000",
+            f"--user-data-dir={folder / 'profile'}",
+            f"--screenshot={picture}",
+            page.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return matplotlib.image.imread(picture)[..., :3]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to look at the page with")
+@pytest.mark.parametrize("n", [600, MANY])
+def test_a_browser_shows_the_page_without_a_network(tmp_path, rng, n):
+    codes = np.arange(n) % 3
+    y = 0.1 * rng.normal(size=(n, 2)) + np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])[codes]
+    plot(y, tmp_path / "map.html", labels=codes)
+    picture = seen(tmp_path / "map.html", tmp_path)
+    columns = []
+    for colour in FEW_COLOURS[:3]:
+        near = np.abs(picture - to_rgb(colour)).max(axis=2) < 0.02
+        columns.append(np.flatnonzero(near.any(axis=0)))
+        assert near[:, :850].sum() > 50, f"{colour} is on the map"
+        assert near[:, 850:].any(), f"{colour} is in the legend"
+    left, right, above = (np.median(found[found < 850]) for found in columns)
+    assert abs(left - above) < 50
+    assert right - left > 300
 
 
 # History

@@ -66,8 +66,26 @@ def test_a_log_gets_lines_some_seconds_apart_and_the_last_one(monkeypatch, clock
             clock.now += 1.0
     lines = log.getvalue().splitlines()
     assert [line.split("iteration ")[1].split(",")[0] for line in lines] == ["1", "6", "11", "12"]
-    assert lines[0] == "stage 1/2: perplexity 30, iteration 1, cost 12.5"
+    assert lines[0] == "stage 1/2: perplexity 30, iteration 1, cost 12.5, gradient 1"
     assert "\r" not in log.getvalue()
+
+
+def test_a_notebook_gets_one_line_that_is_rewritten_and_ended(monkeypatch, clock):
+    notebook = stream(monkeypatch, terminal=False)
+    monkeypatch.setattr(Stream, "__module__", "ipykernel.iostream")
+    with Reporter([], verbose=1) as reporter:
+        for iteration in (9, 10, 11):
+            reporter.step_done(event(iteration))
+            clock.now += 0.6
+        reporter.blocks_done("affinities", 1, 2, 1, 8)
+    text = notebook.getvalue()
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    _, first, second, last = text.removesuffix("\n").split("\r")
+    assert "iteration 9, cost 12.5, gradient 1" in first
+    assert "iteration 11, cost 12.5, gradient 1, at most " in second
+    assert last.rstrip() == "stage 2/2: affinities, 1 of 8 row blocks"
+    assert len(last) == len(second)
 
 
 def test_a_terminal_gets_one_line_that_is_rewritten_and_ended(monkeypatch, clock):

@@ -1,3 +1,4 @@
+import json
 import pickle
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 2, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 3, "status": "started", "id": "first", "exponent": 3}
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -205,6 +206,47 @@ def test_precision_is_kept_in_units_of_the_data(run, rng, exponent):
     kept = run.finished_blocks([slice(0, 20)], exponent)[0][0]
     for field, expected in zip(kept, found, strict=True):
         np.testing.assert_array_equal(field, expected)
+
+
+# A stranger's
+
+
+def rewrite(path, **changes):
+    """Change what an array's description says."""
+    file = path / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def grid(*chunks):
+    return {"name": "regular", "configuration": {"chunk_shape": chunks}}
+
+
+@pytest.mark.parametrize("method", ["read", "read_whole"])
+def test_a_shape_that_no_memory_holds_is_not_read(run, method):
+    run.create_array("X", (40, 3), (40, 3))
+    rewrite(run.path / "X", shape=[10**12, 3])
+    said = r"X of .* has shape \(1000000000000, 3\), 24,000 GB, and cannot be read into the"
+    with pytest.raises(StoreError, match=said):
+        getattr(run, method)("X")
+    assert np.isnan(run.read("X", slice(0, 40))).all()
+
+
+def test_a_chunk_that_no_memory_holds_is_not_read(run):
+    run.create_array("X", (40, 3), (40, 3))
+    rewrite(run.path / "X", chunk_grid=grid(10**12, 3))
+    with pytest.raises(StoreError, match=r"a chunk of X of .* has shape \(1000000000000, 3\)"):
+        run.read("X", slice(0, 1))
+
+
+def test_what_a_strangers_run_promises_is_refused(tmp_path, rng):
+    store = tmp_path / "run.zarr"
+    dasksne.SNE(perplexity=5, annealing=None, max_iter=2, store=store).fit(rng.normal(size=(40, 3)))
+    rewrite(store / "embedding", shape=[10**12, 2])
+    with pytest.raises(StoreError, match=r"embedding of .* cannot be read into"):
+        _ = dasksne.open_run(store).embedding
+    rewrite(store / "P", chunk_grid=grid(10**12, 40))
+    with pytest.raises(StoreError, match=r"a chunk of P of .* cannot be read into"):
+        dasksne.open_run(store).P.compute(scheduler="sync")
 
 
 # In a bucket

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import scipy.sparse
 import zarr
 
+from dasksne.bounds import require_bounded_chunks, require_bounded_rows
 from dasksne.errors import InvalidInputError
-from dasksne.files.places import ALL, Input, Place, Taken
+from dasksne.files.places import ALL, Input, Labels, Place, Taken
 
 LOCAL_HEADER = struct.Struct("<26xHH")
 """What precedes a member of a ZIP file, to the lengths of its name and of what follows that."""
@@ -61,7 +62,17 @@ def read_zarr(place: Place, taken: Taken) -> Input:
         labels = _labels(place, taken, names)
         if not isinstance(x, zarr.Array):
             raise InvalidInputError(f"{place.source}: {x.path} is a group; give one of its arrays")
-        return Input(x, None if labels is None else np.asarray(found.get(labels)))
+        return Input(x, None if labels is None else _read_labels(place, found[labels]))
+
+
+def _read_labels(place: Place, labels: Any) -> Labels:
+    """Read the labels of a Zarr group, whose description may promise more than memory holds."""
+    if not isinstance(labels, zarr.Array):
+        raise InvalidInputError(f"{place.source}: {labels.path} is a group; labels are an array")
+    name = f"{labels.path} of {place.source}"
+    require_bounded_chunks(labels, name)
+    require_bounded_rows(labels, name)
+    return np.asarray(labels)
 
 
 def _chosen(place: Place, taken: Taken, names: list[str]) -> str:

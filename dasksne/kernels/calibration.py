@@ -1,4 +1,4 @@
-"""The precision of each row: given, or found so that the row's perplexity is as asked."""
+"""The precision of each row, given or found so that its perplexity is as asked; what it keeps."""
 
 import math
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from dasksne.kernels.compiled import (
     strict,
     summation,
 )
+from dasksne.kernels.truncation import cut_row
 from dasksne.types import FloatArray
 
 LAST_STEP = 1e-5
@@ -18,6 +19,8 @@ LAST_STEP = 1e-5
 ROUGH_STEP = 1e-3
 """In log(precision): after one that is smaller, the estimate in float32 is as good as it gets."""
 ROUGH_PASSES = 20
+SMALLEST_MEAN = 1e-16
+"""Of an excess over the nearest distance, relative to that: one that is smaller is rounding."""
 USUAL = 3.0
 """Of log(beta times the mean distance): where the search begins."""
 INFINITY_BITS = int(np.float64(np.inf).view(np.int64))
@@ -43,8 +46,10 @@ class Calibration(NamedTuple):
     """How many entries are kept."""
 
 
-def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calibration:
-    """Find each row's precision so that its entropy is log(perplexity).
+def calibrate(
+    distances: FloatArray, first_row: int, perplexity: float, tail_mass: float = 0.0
+) -> Calibration:
+    """Find each row's precision so that its entropy is log(perplexity), then drop its tail.
 
     Parameters
     ----------
@@ -53,7 +58,10 @@ def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calib
         point with itself is not read.
     first_row : int
     perplexity : float
-        Between 1 and N - 1.
+        Between 1 and N - 1, of the whole row.
+    tail_mass : float
+        The most that a row drops, in [0, 1), before the rest is normalised again. Entries as near
+        as the last one kept are kept too.
 
     Notes
     -----
@@ -63,16 +71,25 @@ def calibrate(distances: FloatArray, first_row: int, perplexity: float) -> Calib
     Where k points share the smallest distance and k >= perplexity no precision reaches it; the row
     is then uniform over those k, its limit.
     """
-    return _fill(distances, first_row, math.log(perplexity), np.nan)
+    return _fill(distances, first_row, math.log(perplexity), np.nan, tail_mass)
 
 
-def normalise(distances: FloatArray, first_row: int, precision: float | FloatArray) -> Calibration:
-    """Return the normaliser and entropy of each row at a given precision, or at one of its own."""
-    return _fill(distances, first_row, np.nan, precision)
+def normalise(
+    distances: FloatArray,
+    first_row: int,
+    precision: float | FloatArray,
+    tail_mass: float = 0.0,
+) -> Calibration:
+    """Return rows at a given precision, or each at one of its own; otherwise as `calibrate`."""
+    return _fill(distances, first_row, np.nan, precision, tail_mass)
 
 
 def _fill(
-    distances: FloatArray, first_row: int, target: float, precision: float | FloatArray
+    distances: FloatArray,
+    first_row: int,
+    target: float,
+    precision: float | FloatArray,
+    tail_mass: float,
 ) -> Calibration:
     n_rows = distances.shape[0]
     out = Calibration(
@@ -83,49 +100,83 @@ def _fill(
         dropped=np.zeros(n_rows),
         kept=np.full(n_rows, distances.shape[1] - 1.0),
     )
-    _calibrate(distances, first_row, target, np.full(n_rows, precision), *out[:3])
+    _calibrate(distances, first_row, target, np.full(n_rows, precision), tail_mass, *out)
     return out
 
 
 @strict
-def _calibrate(distances, first_row, target, given, precision, log_normaliser, entropy):  # type: ignore[no-untyped-def]
-    rough = np.empty(distances.shape[1], dtype=np.float32)
+def _calibrate(  # type: ignore[no-untyped-def]
+    distances,
+    first_row,
+    target,
+    given,
+    tail_mass,
+    precision,
+    log_normaliser,
+    entropy,
+    cutoff,
+    dropped,
+    kept,
+):
+    n = distances.shape[1]
+    rough = np.empty(n, dtype=np.float32)
+    near = np.empty((4, n + 1 if tail_mass > 0.0 else 0))
+    # Entries whose weights are below tail_mass / N, relative to the nearest one's, together weigh
+    # less than tail_mass: only the others can be kept.
+    limit = math.log(n / tail_mass) if tail_mass > 0.0 else np.inf
     for i in range(distances.shape[0]):
         own = first_row + i
         before, after = distances[i, :own], distances[i, own + 1 :]
-        nearest = min(_least(before), _least(after))
+        least, total = _least_and_sum(before)
+        other, rest = _least_and_sum(after)
+        nearest = min(least, other)
         if not math.isnan(given[i]):
-            beta = given[i]
-            s0, s1, _, _ = _moments(before, after, nearest, beta)
+            beta = edge = given[i]
+            s0, s1, _, _, far, _, _ = _moments(before, after, nearest, beta, limit)
         else:
-            beta, s0, s1 = _solve(distances[i], own, nearest, target, rough)
+            mean = (total + rest) / (before.size + after.size) - nearest
+            mean = max(mean, SMALLEST_MEAN * nearest) or 1.0
+            beta, s0, s1, far, edge = _solve(distances[i], own, nearest, mean, target, limit, rough)
         precision[i] = beta
-        log_normaliser[i] = math.log(s0) - beta * nearest
+        shift = math.log(s0) - beta * nearest
+        log_normaliser[i] = shift
         entropy[i] = math.log(s0) + s1 / s0
+        if tail_mass > 0.0:
+            cutoff[i], kept[i], mass, moment, lost = cut_row(
+                before, after, nearest, edge, limit, beta, shift, far / s0, tail_mass, near
+            )
+            dropped[i] = far / s0 + lost
+            log_normaliser[i] = shift + math.log(mass)
+            entropy[i] = moment / mass + math.log(mass)
 
 
 @strict
-def _solve(d, own, nearest, target, rough):  # type: ignore[no-untyped-def]
-    """Return beta at the target entropy, and the first two moments there."""
+def _solve(d, own, nearest, mean, target, limit, rough):  # type: ignore[no-untyped-def]
+    """Return what `_newton` does, of a row whose mean excess over its nearest distance is known.
+
+    That mean need not be exact.
+    """
     before, after = d[:own], d[own + 1 :]
-    ties, mean = _ties_and_mean(before, after, nearest)
+    ties = _write_excess(before, nearest, 1.0 / mean, rough)
+    ties += _write_excess(after, nearest, 1.0 / mean, rough[before.size :])
     if math.log(ties) >= target:
         gap = _gap(d, own, nearest)
         beta = 745.0 / gap if gap < np.inf else 1.0
-        s0, s1, _, _ = _moments(before, after, nearest, beta)
-        return beta, s0, s1
-    _write_excess(before, nearest, mean, rough)
-    _write_excess(after, nearest, mean, rough[before.size :])
+        s0, s1, _, _, far, _, _ = _moments(before, after, nearest, beta, limit)
+        return beta, s0, s1, far, beta
     t = _estimate(rough[: before.size + after.size], target) - math.log(mean)
-    t, s0, s1 = _newton(before, after, nearest, t, target)
-    return math.exp(t), s0, s1
+    return _newton(before, after, nearest, t, target, limit)
 
 
 @summation
-def _write_excess(d, nearest, mean, out):  # type: ignore[no-untyped-def]
-    """Write how much farther than the nearest, in units of the mean that fit a float32."""
+def _write_excess(d, nearest, scale, out):  # type: ignore[no-untyped-def]
+    """Write how much farther than the nearest, in units that fit a float32; return the ties."""
+    ties = 0
     for j in range(d.size):
-        out[j] = np.float32((d[j] - nearest) / mean)
+        excess = d[j] - nearest
+        ties += 0 if excess > 0.0 else 1
+        out[j] = np.float32(scale * excess)
+    return ties
 
 
 @strict
@@ -175,11 +226,15 @@ def _single_moments(excess, beta):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _newton(before, after, nearest, t, target):  # type: ignore[no-untyped-def]
-    """Solve for t = log(beta) by Newton's method in a bracket; return t and two moments there."""
+def _newton(before, after, nearest, t, target, limit):  # type: ignore[no-untyped-def]
+    """Solve for t = log(beta) by Newton's method in a bracket.
+
+    Return beta, two moments there, the weight of what is far, and the precision at which it is.
+    """
     low, high = -np.inf, np.inf
     for _ in range(MAX_PASSES):
-        s0, s1, s2, s3 = _moments(before, after, nearest, math.exp(t))
+        beta = math.exp(t)
+        s0, s1, s2, s3, f0, f1, f2 = _moments(before, after, nearest, beta, limit)
         mean = s1 / s0
         excess = math.log(s0) + mean - target
         variance = s2 / s0 - mean * mean
@@ -189,34 +244,31 @@ def _newton(before, after, nearest, t, target):  # type: ignore[no-untyped-def]
             slope = (2.0 * s2 - s3) / s0 + mean * s2 / s0 - 2.0 * mean * (mean - variance)
             step -= 0.5 * step * step * slope / variance if variance > 0.0 else 0.0
             half = 0.5 * step * step
-            s0, s1 = (
+            s0, s1, f0 = (
                 s0 - step * s1 + half * (s2 - s1),
                 s1 - step * (s2 - s1) + half * (s1 - 3.0 * s2 + s3),
+                f0 - step * f1 + half * (f2 - f1),
             )
-            return t + step, s0, s1
+            return math.exp(t + step), s0, s1, f0, beta
         t, low, high = _advance(t, excess, step, low, high)
         if t in (low, high):  # the bracket is one rounding wide
             break
-    s0, s1, _, _ = _moments(before, after, nearest, math.exp(t))
-    return t, s0, s1
+    beta = math.exp(t)
+    s0, s1, _, _, f0, _, _ = _moments(before, after, nearest, beta, limit)
+    return beta, s0, s1, f0, beta
 
 
-@strict
-def _least(d):  # type: ignore[no-untyped-def]
+@summation
+def _least_and_sum(d):  # type: ignore[no-untyped-def]
     # Floats that are not negative are in the order of their bits, and a minimum of integers is
     # compiled for vectors where one of floats, which may be NaN, is not.
     least = INFINITY_BITS
-    for bits in d.view(np.int64):
-        least = min(least, bits)
-    return np.int64(least).view(np.float64)
-
-
-@strict
-def _ties_and_mean(before, after, nearest):  # type: ignore[no-untyped-def]
-    """Return how many points share the nearest distance, and the mean excess over it."""
-    n, a = _count_and_sum(before, nearest)
-    m, b = _count_and_sum(after, nearest)
-    return n + m, (a + b) / (before.size + after.size)
+    total = 0.0
+    bits = d.view(np.int64)
+    for j in range(d.size):
+        least = min(least, bits[j])
+        total += d[j]
+    return np.int64(least).view(np.float64), total
 
 
 @strict
@@ -229,28 +281,21 @@ def _gap(d, own, nearest):  # type: ignore[no-untyped-def]
     return gap
 
 
-@summation
-def _count_and_sum(d, nearest):  # type: ignore[no-untyped-def]
-    count = 0
-    total = 0.0
-    for j in range(d.size):
-        excess = d[j] - nearest
-        count += 0 if excess > 0.0 else 1
-        total += excess
-    return count, total
-
-
 @strict
-def _moments(before, after, nearest, beta):  # type: ignore[no-untyped-def]
-    """Return the sums of x^k e^-x over all others for k = 0 to 3, x = beta (d - nearest)."""
-    a0, a1, a2, a3 = _partial_moments(before, nearest, beta)
-    b0, b1, b2, b3 = _partial_moments(after, nearest, beta)
-    return a0 + b0, a1 + b1, a2 + b2, a3 + b3
+def _moments(before, after, nearest, beta, limit):  # type: ignore[no-untyped-def]
+    """Return the sums of x^k e^-x over all others, x = beta (d - nearest).
+
+    For k = 0 to 3 over all, then for k = 0 to 2 over those with x at the limit or beyond.
+    """
+    a0, a1, a2, a3, a4, a5, a6 = _partial_moments(before, nearest, beta, limit)
+    b0, b1, b2, b3, b4, b5, b6 = _partial_moments(after, nearest, beta, limit)
+    return a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5, a6 + b6
 
 
 @summation
-def _partial_moments(d, nearest, beta):  # type: ignore[no-untyped-def]
+def _partial_moments(d, nearest, beta, limit):  # type: ignore[no-untyped-def]
     s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+    f0, f1, f2 = 0.0, 0.0, 0.0
     for j in range(d.size):
         x = beta * (d[j] - nearest)
         e = exp_nonpositive(-x)
@@ -259,4 +304,8 @@ def _partial_moments(d, nearest, beta):  # type: ignore[no-untyped-def]
         s1 += xe
         s2 += x * xe
         s3 += x * x * xe
-    return s0, s1, s2, s3
+        far = e if x >= limit else 0.0
+        f0 += far
+        f1 += x * far
+        f2 += x * x * far
+    return s0, s1, s2, s3, f0, f1, f2

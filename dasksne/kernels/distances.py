@@ -77,14 +77,16 @@ def _four_rows(rows, i, tile, sums):  # type: ignore[no-untyped-def]
             x1 = tile[at + TILE + j]
             x2 = tile[at + 2 * TILE + j]
             x3 = tile[at + 3 * TILE + j]
-            sums[j] += ((a0 - x0) ** 2 + (a1 - x1) ** 2) + ((a2 - x2) ** 2 + (a3 - x3) ** 2)
-            sums[TILE + j] += ((b0 - x0) ** 2 + (b1 - x1) ** 2) + ((b2 - x2) ** 2 + (b3 - x3) ** 2)
-            sums[2 * TILE + j] += ((c0 - x0) ** 2 + (c1 - x1) ** 2) + (
-                (c2 - x2) ** 2 + (c3 - x3) ** 2
-            )
-            sums[3 * TILE + j] += ((d0 - x0) ** 2 + (d1 - x1) ** 2) + (
-                (d2 - x2) ** 2 + (d3 - x3) ** 2
-            )
+            # One after another, each square and its sum are one instruction.
+            at_b, at_c, at_d = TILE + j, 2 * TILE + j, 3 * TILE + j
+            s = sums[j] + (a0 - x0) ** 2 + (a1 - x1) ** 2
+            sums[j] = s + (a2 - x2) ** 2 + (a3 - x3) ** 2
+            s = sums[at_b] + (b0 - x0) ** 2 + (b1 - x1) ** 2
+            sums[at_b] = s + (b2 - x2) ** 2 + (b3 - x3) ** 2
+            s = sums[at_c] + (c0 - x0) ** 2 + (c1 - x1) ** 2
+            sums[at_c] = s + (c2 - x2) ** 2 + (c3 - x3) ** 2
+            s = sums[at_d] + (d0 - x0) ** 2 + (d1 - x1) ** 2
+            sums[at_d] = s + (d2 - x2) ** 2 + (d3 - x3) ** 2
     for k in range(whole, n_features):
         at = k * TILE
         for j in range(TILE):

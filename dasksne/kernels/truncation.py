@@ -1,83 +1,70 @@
-"""Rows of P without their tails: the largest entries, until what is dropped weighs at most t."""
-
-import math
+"""One row of P without its tail: the largest entries, until what is dropped weighs at most t."""
 
 import numpy as np
 
-from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.compiled import exp_nonpositive, strict, summation
-from dasksne.types import FloatArray
 
 NARROW = 0.01
 """Of -log p: in so short an interval are a few entries."""
 
 
-def truncate(
-    distances: FloatArray, first_row: int, found: Calibration, tail_mass: float
-) -> Calibration:
-    """Return the calibration of rows that keep their largest entries and are normalised again.
+@strict
+def cut_row(before, after, nearest, edge, limit, beta, shift, far, tail_mass, near):  # type: ignore[no-untyped-def]
+    """Return what is kept of a row: the cutoff, how many, their mass and moment, the mass lost.
 
     Parameters
     ----------
-    distances : array of shape (rows, N), float64
-        Squared distances, as for `calibration.calibrate`.
-    first_row : int
-    found : Calibration
-        Of the whole rows.
+    before, after : arrays, float64
+        Squared distances to the points before and after the row's own.
+    nearest : float
+        The smallest of them.
+    edge, limit : float
+        Entries with edge (d - nearest) at the limit or beyond are far: dropped in any case.
+    beta, shift : float
+        -log p = beta d + shift, of the whole row.
+    far : float
+        The mass of what is far, at most tail_mass.
     tail_mass : float
-        The most that a row drops, in [0, 1). Entries as near as the last one kept are kept too.
+        The most that the row drops.
+    near : array of shape (4, N + 1), float64
+        Room to work in.
+
+    Returns
+    -------
+    cutoff : float
+        The largest squared distance kept.
+    count : float
+    mass, moment : float
+        Sums of p and of -p log p over what is kept.
+    lost : float
+        The mass of what is dropped and not far.
     """
-    if tail_mass == 0.0:
-        return found
-    out = Calibration(*(column.copy() for column in found))
-    _truncate(distances, first_row, tail_mass, *out)
-    return out
+    m = _write_near(before, nearest, edge, limit, near[0])
+    m += _write_near(after, nearest, edge, limit, near[0, m:])
+    d, x, p = near[0, :m], near[1, :m], near[2, :m]
+    _weights(d, beta, shift, x, p)
+    smallest = _smallest_kept(x, p, _largest(x), far, tail_mass, near[3])
+    cutoff = _cutoff(d, x, smallest)
+    count, mass, moment, lost = _sums(d, x, p, cutoff)
+    return cutoff, count, mass, moment, lost
 
 
 @strict
-def _truncate(  # type: ignore[no-untyped-def]
-    distances, first_row, tail_mass, precision, log_normaliser, entropy, cutoff, dropped, kept
-):
-    n = distances.shape[1]
-    near, inside = np.empty((3, n + 1)), np.empty(n)
-    # All entries below tail_mass / N together weigh less than tail_mass.
-    limit = math.log(n / tail_mass)
-    for i in range(distances.shape[0]):
-        beta, shift = precision[i], log_normaliser[i]
-        before, after = distances[i, : first_row + i], distances[i, first_row + i + 1 :]
-        far = _mass_beyond(before, beta, shift, limit) + _mass_beyond(after, beta, shift, limit)
-        m = _write_near(before, beta, shift, limit, near[0])
-        m += _write_near(after, beta, shift, limit, near[0, m:])
-        near_d, near_x, near_p = near[0, :m], near[1, :m], near[2, :m]
-        _weights(near_d, beta, shift, near_x, near_p)
-        smallest = _smallest_kept(near_x, near_p, limit, far, tail_mass, inside)
-        cutoff[i] = _cutoff(near_d, near_x, smallest)
-        count, mass, moment, lost = _sums(near_d, near_x, near_p, cutoff[i])
-        kept[i] = count
-        dropped[i] = far + lost
-        log_normaliser[i] += math.log(mass)
-        entropy[i] = moment / mass + math.log(mass)
-
-
-@summation
-def _mass_beyond(d, beta, shift, limit):  # type: ignore[no-untyped-def]
-    """Return the mass of the entries whose -log p is at the limit or beyond."""
-    mass = 0.0
-    for j in range(d.size):
-        x = beta * d[j] + shift
-        p = exp_nonpositive(-x)
-        mass += p if x >= limit else 0.0
-    return mass
-
-
-@strict
-def _write_near(d, beta, shift, limit, near):  # type: ignore[no-untyped-def]
+def _write_near(d, nearest, edge, limit, near):  # type: ignore[no-untyped-def]
     """Write the distances of the entries below the limit, and return how many they are."""
     m = 0
     for j in range(d.size):  # without a branch: which entries are near is hard to predict
         near[m] = d[j]
-        m += beta * d[j] + shift < limit
+        m += edge * (d[j] - nearest) < limit
     return m
+
+
+@summation
+def _largest(x):  # type: ignore[no-untyped-def]
+    largest = 0.0
+    for value in x:
+        largest = max(largest, value)
+    return largest
 
 
 @strict
@@ -89,13 +76,13 @@ def _weights(d, beta, shift, x, p):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _smallest_kept(x, p, limit, far, tail_mass, inside):  # type: ignore[no-untyped-def]
+def _smallest_kept(x, p, largest, far, tail_mass, inside):  # type: ignore[no-untyped-def]
     """Return the largest x that stays when the smallest p go first, after what is far.
 
     The interval in which the tail is full is cut in four until a sort of what is inside costs
     nothing.
     """
-    low, high, tail = 0.0, limit, far
+    low, high, tail = 0.0, largest + NARROW, far
     while high - low > NARROW:
         step = 0.25 * (high - low)
         first, second, third = low + step, low + 2.0 * step, low + 3.0 * step
@@ -153,62 +140,3 @@ def _sums(d, x, p, cutoff):  # type: ignore[no-untyped-def]
         moment += p[j] * x[j] if inside else 0.0
         lost += 0.0 if inside else p[j]
     return count, mass, moment, lost
-
-
-def add_column_masses(
-    distances_back: FloatArray,
-    rows: slice,
-    columns: slice,
-    whole: Calibration,
-    cut: Calibration,
-    weighted: FloatArray,
-    lost: FloatArray,
-) -> None:
-    """Add a tile's share of what other rows dropped to a_i and b_i, which bound the error.
-
-    Parameters
-    ----------
-    distances_back : array of shape (r, c), float64
-        d_ji.
-    rows, columns : slice
-        Which points the tile's rows and columns are.
-    whole, cut : Calibration
-        Of all points, before and after truncation.
-    weighted : array of shape (r,)
-        a_i = sum_j p_{i|j} m_j is added, m_j the mass that row j dropped.
-    lost : array of shape (r,)
-        b_i = the sum of the p_{i|j} that were dropped is added.
-    """
-    _add_column_masses(
-        distances_back,
-        rows.start - columns.start,
-        whole.precision[columns],
-        whole.log_normaliser[columns],
-        cut.cutoff[columns],
-        cut.dropped[columns],
-        weighted,
-        lost,
-    )
-
-
-@strict
-def _add_column_masses(back, diagonal, beta, shift, cutoff, dropped, weighted, lost):  # type: ignore[no-untyped-def]
-    p = np.empty(back.shape[1])
-    for i in range(back.shape[0]):
-        for j in range(p.size):
-            p[j] = exp_nonpositive(-(beta[j] * back[i, j]) - shift[j])
-        if 0 <= diagonal + i < p.size:
-            p[diagonal + i] = 0.0
-        a, b = _masses(p, back[i], cutoff, dropped)
-        weighted[i] += a
-        lost[i] += b
-
-
-@summation
-def _masses(p, back, cutoff, dropped):  # type: ignore[no-untyped-def]
-    a = 0.0
-    b = 0.0
-    for j in range(p.size):
-        a += p[j] * dropped[j]
-        b += 0.0 if back[j] <= cutoff[j] else p[j]
-    return a, b

@@ -71,7 +71,7 @@ class LBFGS:
     >>> from dasksne.types import Evaluation
     >>> target = np.array([[1.0, 2.0], [3.0, 5.0]])
     >>> def objective(y):
-    ...     return Evaluation(float(np.sum((y - target) ** 2)), 2 * (y - target), np.zeros(2))
+    ...     return Evaluation(float(np.sum((y - target) ** 2)), 2 * (y - target))
     >>> optimiser = LBFGS(max_iter=50)
     >>> state = optimiser.start(np.zeros((2, 2)), objective(np.zeros((2, 2))))
     >>> while state.stopped is None:

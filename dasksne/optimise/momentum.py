@@ -74,7 +74,7 @@ class Momentum:
     >>> from dasksne.optimise.state import step
     >>> from dasksne.types import Evaluation
     >>> def objective(y):
-    ...     return Evaluation(float(np.sum((y - 1.0) ** 2)), 2 * (y - 1.0), np.zeros(2))
+    ...     return Evaluation(float(np.sum((y - 1.0) ** 2)), 2 * (y - 1.0))
     >>> optimiser = Momentum(step_size=0.1, jitter=0.0, tol=1e-9)
     >>> state = optimiser.start(np.zeros((2, 2)), objective(np.zeros((2, 2))))
     >>> while state.stopped is None:

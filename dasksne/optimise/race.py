@@ -33,7 +33,7 @@ def leave_behind(states: Sequence[S]) -> list[S]:
     >>> from dasksne.optimise.lbfgs import LBFGS
     >>> from dasksne.types import Evaluation
     >>> states = [
-    ...     replace(LBFGS().start(cost * np.eye(2), Evaluation(cost, np.eye(2), np.zeros(2))),
+    ...     replace(LBFGS().start(cost * np.eye(2), Evaluation(cost, np.eye(2))),
     ...             recent_costs=np.linspace(cost + fall, cost, 6))
     ...     for cost, fall in [(10.0, 0.0), (12.0, 1.0), (12.0, 0.1)]
     ... ]

@@ -107,7 +107,7 @@ def state_to_dict(state: State) -> dict[str, StateValue]:
     >>> import numpy as np
     >>> from dasksne.optimise.lbfgs import LBFGS, LBFGSState
     >>> from dasksne.types import Evaluation
-    >>> objective = lambda y: Evaluation(float(np.sum(y * y)), 2 * y, np.zeros(len(y)))
+    >>> objective = lambda y: Evaluation(float(np.sum(y * y)), 2 * y)
     >>> y = np.array([[3.0, 4.0]])
     >>> state = LBFGS().start(y, objective(y))
     >>> values = state_to_dict(state)

@@ -39,6 +39,10 @@ N_MARKERS = 6
 """A shape for every ten classes."""
 FEW_CLASSES = 20
 """Whole numbers with more values than this are shown on a scale, as other numbers are."""
+RARE = 0.01
+FAR = 0.5
+"""Where numbers lie so far outside the range of all but the rare ones at each end, in such ranges,
+that end of the scale is left to the rare ones."""
 SHADED_POINTS = 50_000
 """From here on points cover each other, and a pixel shows how many there are."""
 
@@ -76,6 +80,16 @@ class Scale:
     """Shape (N,); NaN where there is none."""
     low: float
     high: float
+    """Between them the colours change; a few numbers far outside do not make all others alike."""
+
+    @property
+    def cut(self) -> str:
+        """Where numbers lie outside: "min", "max", "both" or "neither", as colour bars say it."""
+        below = bool(np.nanmin(self.numbers) < self.low)
+        above = bool(np.nanmax(self.numbers) > self.high)
+        return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+            (below, above), "neither"
+        )
 
 
 Colouring: TypeAlias = Classes | Scale
@@ -119,6 +133,10 @@ def _scale(labels: npt.NDArray[Any]) -> Scale:
     finite = np.isfinite(values)
     if not finite.any():
         raise InvalidInputError("labels hold no finite number; a scale needs one")
+    lowest, low, high, highest = np.quantile(values[finite], (0.0, RARE, 1.0 - RARE, 1.0))
+    far = FAR * (high - low)
     return Scale(
-        np.where(finite, values, np.nan), float(values[finite].min()), float(values[finite].max())
+        np.where(finite, values, np.nan),
+        float(low if 0.0 < far < low - lowest else lowest),
+        float(high if 0.0 < far < highest - high else highest),
     )

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dasksne.pictures.colours import SCALE, SHADED_POINTS, Classes, Colouring
+from dasksne.pictures.colours import SCALE, SHADED_POINTS, Classes, Colouring, Scale
 from dasksne.pictures.sizes import image_side, point_area
 from dasksne.types import FloatArray
 
@@ -35,8 +35,8 @@ def write_figure(path: str | Path, embedding: FloatArray, colours: Colouring, na
     else:
         shown = _scatter(axes, embedding, colours)
     if not isinstance(colours, Classes):
-        norm = Normalize(colours.low, colours.high)
-        figure.colorbar(ScalarMappable(norm, SCALE), ax=axes, shrink=0.7, label=name)
+        scale = ScalarMappable(_norm(colours), SCALE)
+        figure.colorbar(scale, ax=axes, shrink=0.7, label=name, extend=colours.cut)
     elif colours.has_legend:
         axes.legend(
             handles=shown,
@@ -56,13 +56,18 @@ def _scatter(axes: Axes, embedding: FloatArray, colours: Colouring) -> list[Line
         "rasterized": len(embedding) > EDITABLE_POINTS,
     }
     if not isinstance(colours, Classes):
-        axes.scatter(embedding[:, 0], embedding[:, 1], c=colours.numbers, cmap=SCALE, **style)
+        style |= {"c": colours.numbers, "cmap": SCALE, "norm": _norm(colours)}
+        axes.scatter(embedding[:, 0], embedding[:, 1], **style)
         return []
     markers = [MARKERS[k] for k in colours.markers]
     for k, (colour, marker) in enumerate(zip(colours.colours, markers, strict=True)):
         points = embedding[colours.codes == k]
         axes.scatter(points[:, 0], points[:, 1], c=colour, marker=marker, **style)
     return _entries(colours, colours.colours, markers)
+
+
+def _norm(scale: Scale) -> Normalize:
+    return Normalize(scale.low, scale.high)
 
 
 def _shade(axes: Axes, embedding: FloatArray, colours: Colouring) -> list[Line2D]:

@@ -33,7 +33,7 @@ def write_history(path: str | Path, history: Mapping[str, FloatArray]) -> None:
             axes.axvline(iterations[i] - 0.5, color="0.6", linestyle=":", linewidth=1)
     for i in begins:
         panels[0].annotate(
-            f" {history['perplexity'][i]:g}",
+            f" {history['perplexity'][i]:.4g}",
             (iterations[i] - 0.5, 1.0),
             xycoords=("data", "axes fraction"),
             fontsize="small",

@@ -66,7 +66,7 @@ def _draw_points(page: Any, embedding: FloatArray, colours: Colouring, name: str
             )
             for k, (colour, marker) in enumerate(zip(colours.colours, colours.markers, strict=True))
         ]
-        _add_legend(page, colours, drawn)
+        _add_legend(page, colours, drawn, click_policy="hide")
     _add_hover(page, colours, drawn, name)
 
 
@@ -87,8 +87,13 @@ def _draw_image(page: Any, embedding: FloatArray, colours: Colouring, name: str)
     if isinstance(colours, Scale):
         _add_bar(page, _mapper(colours), name)
     else:
-        entries = [page.scatter([], [], color=colour, size=8) for colour in class_colours(colours)]
-        _add_legend(page, colours, entries)
+        # A legend shows the first point of each of its entries; these are nowhere on the map.
+        nowhere = [np.nan]
+        entries = [
+            page.scatter(nowhere, nowhere, color=colour, size=8)
+            for colour in class_colours(colours)
+        ]
+        _add_legend(page, colours, entries, click_policy="none")
     _add_hover(page, colours, [drawn], name)
 
 
@@ -118,13 +123,13 @@ def _add_bar(page: Any, mapper: LinearColorMapper, name: str) -> None:
     page.add_layout(ColorBar(color_mapper=mapper, title=name), "right")
 
 
-def _add_legend(page: Any, classes: Classes, drawn: list[Any]) -> None:
+def _add_legend(page: Any, classes: Classes, drawn: list[Any], *, click_policy: str) -> None:
     if classes.has_legend:
         items = [
             LegendItem(label={"value": label}, renderers=[mark])
             for label, mark in zip(classes.names, drawn, strict=True)
         ]
-        page.add_layout(Legend(items=items, click_policy="hide"), "right")
+        page.add_layout(Legend(items=items, click_policy=click_policy), "right")
 
 
 def _add_hover(page: Any, colours: Colouring, drawn: list[Any], name: str) -> None:

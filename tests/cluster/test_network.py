@@ -15,7 +15,7 @@ from templates import PATH, wait_until
 import dasksne
 from dasksne.errors import ClusterError
 
-NEAR, FAR = "192.0.2.1", "192.0.2.2"
+NEAR, FAR = "198.51.100.1", "198.51.100.2"
 TIMEOUT = "12s"
 """Of a connection that says nothing; Dask takes none much shorter."""
 SECONDS = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": TIMEOUT}

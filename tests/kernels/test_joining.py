@@ -10,7 +10,6 @@ from scipy.sparse import csr_array, random_array
 from dasksne.kernels.calibration import Calibration, calibrate
 from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
-from dasksne.kernels.truncation import truncate
 
 
 def sparse_rows(matrix):
@@ -42,7 +41,7 @@ def test_any_rows_of_any_matrix(n, density, block_rows, ends, seed):
 @pytest.mark.parametrize("tail_mass", [1e-6, 1e-2, 0.3])
 def test_kept_probabilities_have_the_bits_of_all(rng, tail_mass):
     distances = reference.vectorised_squared_distances(rng.normal(size=(90, 3)))
-    cut = truncate(distances, 0, calibrate(distances, 0, 9.0), tail_mass)
+    cut = calibrate(distances, 0, 9.0, tail_mass)
     expected = np.empty_like(distances)
     conditional_probabilities(distances, 0, cut, expected)
     for rows in (slice(0, 90), slice(11, 40), slice(89, 90)):

@@ -6,14 +6,14 @@ import reference
 
 from dasksne.kernels.calibration import calibrate
 from dasksne.kernels.probabilities import append_joint, conditional_probabilities
-from dasksne.kernels.truncation import add_column_masses, truncate
+from dasksne.kernels.tails import add_column_masses
 
 
 def rows_of(X, perplexity, tail_mass):
     """Return distances, whole and truncated calibration, and P before and after."""
     distances = reference.vectorised_squared_distances(X)
     whole = calibrate(distances, 0, perplexity)
-    cut = truncate(distances, 0, whole, tail_mass)
+    cut = calibrate(distances, 0, perplexity, tail_mass)
     before, after = np.empty_like(distances), np.empty_like(distances)
     conditional_probabilities(distances, 0, whole, before)
     conditional_probabilities(distances, 0, cut, after)
@@ -38,14 +38,16 @@ def test_drops_as_many_of_the_smallest_as_fit(rng, tail_mass):
 
 def test_zero_keeps_everything(rng):
     distances = reference.vectorised_squared_distances(rng.normal(size=(40, 2)))
-    whole = calibrate(distances, 0, 5.0)
-    assert truncate(distances, 0, whole, 0.0) is whole
+    whole = calibrate(distances, 0, 5.0, 0.0)
+    np.testing.assert_array_equal(whole.kept, 39)
+    np.testing.assert_array_equal(whole.cutoff, np.inf)
+    np.testing.assert_array_equal(whole.dropped, 0.0)
 
 
 def test_keeps_ties_with_the_last_one_kept():
     # A ring of equals: nothing can be dropped without dropping half of its like.
     distances = np.ones((6, 6)) - np.eye(6)
-    cut = truncate(distances, 0, calibrate(distances, 0, 4.0), 0.5)
+    cut = calibrate(distances, 0, 4.0, 0.5)
     np.testing.assert_array_equal(cut.kept, 5.0)
     np.testing.assert_array_equal(cut.dropped, 0.0)
 

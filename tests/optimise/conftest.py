@@ -15,9 +15,7 @@ from dasksne.types import Evaluation
 def quadratic(y):
     """A bowl whose curvature grows 100-fold from the first point to the last."""
     weight = np.geomspace(1.0, 100.0, len(y))[:, np.newaxis]
-    return Evaluation(
-        float(np.sum(weight * (y - 1.0) ** 2)), 2.0 * weight * (y - 1.0), np.zeros(len(y))
-    )
+    return Evaluation(float(np.sum(weight * (y - 1.0) ** 2)), 2.0 * weight * (y - 1.0))
 
 
 def rosenbrock(y):
@@ -25,7 +23,7 @@ def rosenbrock(y):
     a, b = y[:, 0], y[:, 1]
     cost = np.sum(100.0 * (b - a**2) ** 2 + (1.0 - a) ** 2)
     gradient = np.stack([-400.0 * a * (b - a**2) - 2.0 * (1.0 - a), 200.0 * (b - a**2)], axis=1)
-    return Evaluation(float(cost), gradient, np.zeros(len(y)))
+    return Evaluation(float(cost), gradient)
 
 
 class PlainSNE:
@@ -53,7 +51,7 @@ class PlainSNE:
         both = q + q.T
         repulsion = both.sum(axis=1)[:, np.newaxis] * y - both @ y
         cost = self.p_log_p + float(np.sum(y * attraction)) + float(np.sum(log_z))
-        return Evaluation(cost, 2.0 * (attraction - repulsion), log_z)
+        return Evaluation(cost, 2.0 * (attraction - repulsion))
 
     def laplacian(self, v):
         return self.degrees[:, np.newaxis] * v - self.affinity @ v

@@ -77,7 +77,7 @@ def test_a_state_is_never_changed(sne, random_map):
 def test_stopping_does_not_depend_on_the_scale_of_the_cost(sne, random_map, factor):
     def scaled(y):
         evaluation = sne(y)
-        return Evaluation(factor * evaluation.cost, factor * evaluation.gradient, evaluation.log_z)
+        return Evaluation(factor * evaluation.cost, factor * evaluation.gradient)
 
     plain, other = run(LBFGS(), sne, random_map)[-1], run(LBFGS(), scaled, random_map)[-1]
     assert other.stopped == plain.stopped
@@ -99,13 +99,13 @@ class TestStops:
 
     def test_at_a_start_that_is_not_finite(self):
         y = np.ones((3, 2))
-        state = LBFGS().start(y, Evaluation(np.nan, y, np.zeros(3)))
+        state = LBFGS().start(y, Evaluation(np.nan, y))
         assert state.stopped == "the cost or its gradient is not finite"
 
     def test_where_the_gradient_points_uphill(self):
         def wrong(y):
-            cost, gradient, log_z = quadratic(y)
-            return Evaluation(cost, -gradient, log_z)
+            cost, gradient = quadratic(y)
+            return Evaluation(cost, -gradient)
 
         end = run(LBFGS(), wrong, np.zeros((3, 2)))[-1]
         assert end.stopped == "no lower cost was found along the gradient"
@@ -166,7 +166,7 @@ def test_the_first_direction_is_the_gradient_over_the_attractions_curvature(sne,
 
 def test_a_pair_without_curvature_is_not_kept():
     def slope(y):  # concave everywhere: no pair can be kept
-        return Evaluation(float(-np.sum(y**2)), -2.0 * y, np.zeros(len(y)))
+        return Evaluation(float(-np.sum(y**2)), -2.0 * y)
 
     optimiser = LBFGS()
     y = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -179,11 +179,11 @@ def test_a_pair_without_curvature_is_not_kept():
 @pytest.mark.parametrize("where", ["cost", "gradient"])
 def test_a_trial_that_is_not_finite_is_shortened(bad, where):
     def cliff(y):
-        cost, gradient, log_z = quadratic(y)
+        cost, gradient = quadratic(y)
         if np.max(y) > 0.9:  # the way to the minimum at 1 ends here
             cost = bad if where == "cost" else cost
             gradient = np.full_like(gradient, bad) if where == "gradient" else gradient
-        return Evaluation(cost, gradient, log_z)
+        return Evaluation(cost, gradient)
 
     states = run(LBFGS(), cliff, np.zeros((4, 2)))
     assert all(np.isfinite(state.cost) and np.all(np.isfinite(state.y)) for state in states)
@@ -192,8 +192,8 @@ def test_a_trial_that_is_not_finite_is_shortened(bad, where):
 
 def test_noise_in_the_cost_does_not_stop_the_search(sne, random_map):
     def noisy(y):
-        cost, gradient, log_z = sne(y)
-        return Evaluation(cost * (1 + 5e-9 * np.sin(1e12 * cost)), gradient, log_z)
+        cost, gradient = sne(y)
+        return Evaluation(cost * (1 + 5e-9 * np.sin(1e12 * cost)), gradient)
 
     clean, end = run(LBFGS(), sne, random_map)[-1], run(LBFGS(), noisy, random_map)[-1]
     assert end.stopped == "the cost has stopped falling"

@@ -13,7 +13,7 @@ from dasksne.types import Evaluation
 def running(cost, fall, iterations=WINDOW, y=None):
     """A state whose cost has fallen by so much over its last iterations, on a map of its own."""
     y = cost * np.eye(2) if y is None else y
-    state = LBFGS().start(y, Evaluation(cost, np.ones_like(y), np.zeros(len(y))))
+    state = LBFGS().start(y, Evaluation(cost, np.ones_like(y)))
     return replace(state, recent_costs=np.linspace(cost + fall, cost, iterations + 1))
 
 

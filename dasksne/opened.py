@@ -9,7 +9,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.kernels.calibration import Calibration
@@ -17,7 +16,7 @@ from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.labels import kept_labels
 from dasksne.metrics import Quality, kl_of_run, quality_of_run
 from dasksne.pictures import plot, plot_history, require_drawable
-from dasksne.run import Run
+from dasksne.run import Run, sparse_matrix
 from dasksne.staging import stored_source
 from dasksne.types import FloatArray
 
@@ -169,15 +168,15 @@ def _rows_of_x(run: Run, block_info: Any = None) -> FloatArray:
     (start, stop), (_, n) = block_info[None]["array-location"]
     indptr = run.read("X/0/indptr", slice(start, stop + 1))
     span = slice(indptr[0], indptr[-1])
-    data, indices = run.read("X/0/data", span), run.read("X/0/indices", span)
-    return np.asarray(csr_array((data, indices, indptr - indptr[0]), (stop - start, n)).toarray())
+    parts = run.read("X/0/data", span), run.read("X/0/indices", span), indptr - indptr[0]
+    return np.asarray(sparse_matrix(parts, (stop - start, n), f"X of {run.url}").toarray())
 
 
 def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
     """Return a dense row block of P: from its kept entries, else from X."""
     (start, stop), (_, n) = block_info[None]["array-location"]
     if run.has("P"):
-        kept = csr_array(run.read_sparse("P", start), shape=(stop - start, n))
+        kept = sparse_matrix(run.read_sparse("P", start), (stop - start, n), f"P of {run.url}")
         return np.asarray(kept.toarray())
     dtype = run.state["plan"]["dtype"]
     if run.has("X/0"):

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from fsspec.core import url_to_fs
+from scipy.sparse import csr_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
@@ -309,6 +310,22 @@ class Run:
             except Exception as error:  # noqa: BLE001
                 damage[rows.start] = f"{name}, rows {rows.start} to {rows.stop}: {error}"
         return values
+
+
+def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str) -> csr_array:
+    """Return data, indices and indptr of a store as a matrix.
+
+    Raises
+    ------
+    StoreError
+        They are none of such a shape: what works on one trusts its indices.
+    """
+    try:
+        matrix = csr_array(parts, shape=shape)
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise StoreError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
+    return matrix
 
 
 def _fill_value(dtype: np.dtype[Any]) -> float:

@@ -21,7 +21,7 @@ from dasksne.executor import Executor
 from dasksne.given import source_of
 from dasksne.inspection import GIVEN, Inspection, inspect, inspect_sparse
 from dasksne.lazy import from_zarr
-from dasksne.run import Run
+from dasksne.run import Run, sparse_matrix
 from dasksne.settings import PAIRWISE
 from dasksne.source import (
     KEPT_BYTES,
@@ -225,9 +225,9 @@ def stored_x(run: Run) -> Rows:
     """Return X of a run as picklable rows; a sparse one comes into memory."""
     if not run.has("X/0"):
         return stored_rows(run)
-    data, indices, indptr = run.read_sparse("X", 0)
-    n = indptr.size - 1
-    return ArrayRows(csr_array((data, indices, indptr), shape=(n, n)))
+    parts = run.read_sparse("X", 0)
+    n = parts[-1].size - 1
+    return ArrayRows(sparse_matrix(parts, (n, n), f"X of {run.url}"))
 
 
 def x_in_memory(run: Run) -> Any:

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 import dasksne
 from dasksne import metrics
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, StoreError
 from dasksne.run import Run
 
 N = 150
@@ -197,8 +197,18 @@ def test_other_affinities_in_a_run_are_found_out(weights, tmp_path):
         sne(store=store, callbacks=interrupt).fit(scipy.sparse.csr_array(weights))
     data = Run.locate(store).read("X/0/data")
     Run.locate(store).write("X/0/data", slice(None), data[::-1])
-    with pytest.raises(dasksne.errors.StoreError, match="is not what it was when the run began"):
+    with pytest.raises(StoreError, match="is not what it was when the run began"):
         dasksne.resume(store)
+
+
+def test_a_store_that_is_no_sparse_matrix(weights, tmp_path):
+    """Whoever made it gave it checksums: what is between its indices would be read and written."""
+    run = Run.locate(tmp_path / "run.zarr")
+    sne(store=run.url).fit(scipy.sparse.csr_array(weights))
+    run.write("X/0/indices", slice(0, 1), np.array([10**6], dtype=np.int32))
+    for read in (dasksne.open_run(run.url).X.compute, lambda: dasksne.resume(run.url)):
+        with pytest.raises(StoreError, match="is no sparse matrix"):
+            read()
 
 
 # What is refused

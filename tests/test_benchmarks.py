@@ -12,7 +12,7 @@ SMALL = {
     "affinities": ["--n", "200", "--perplexity", "10"],
     "cluster": [
         *("--n", "200", "--perplexity", "10", "--max-iter", "1"),
-        *("--death-iter", "4", "--n-state", "100"),
+        *("--deaths", "memory", "--death-iter", "4", "--n-state", "100"),
     ],
     "end_to_end": ["--n", "120", "--perplexity", "10", "--max-iter", "2", "--no-peers"],
     "evaluation": ["--n", "150", "--n-exact", "120", "--n-recompute", "200", "--perplexity", "10"],

@@ -1,4 +1,4 @@
-"""Time two worker processes against one, a worker's death, and checkpoints, with the driver's state.
+"""Time two worker processes against one, a worker's death, a checkpoint and what is in it.
 
     python tests/benchmarks/cluster.py --mnist mnist.npz --json cluster.json
 
@@ -33,6 +33,7 @@ from dasksne.types import Evaluation, FloatArray
 
 WARM_UP = 300
 """Points of a first fit, which compiles."""
+STORAGES = ["memory", "zarr", "recompute"]
 CHECKPOINT_SECONDS = 30
 STEPS = 12
 """Until an optimiser's state is as large as it gets."""
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--perplexity", type=float, default=30)
     parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--deaths", nargs="*", choices=STORAGES, default=STORAGES)
     parser.add_argument("--death-iter", type=int, default=20, help="of the run that loses a worker")
     parser.add_argument("--n-state", type=int, nargs="+", default=[20_000, 1_000_000])
     options = parser.parse_args(arguments)
@@ -54,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         report.table(f"{title}: one thread a worker process, all stages", _scaling(X, options))
         report.table(
             f"{title}: the last stage alone, one worker of two killed in it",
-            [_death(X, p_storage, options) for p_storage in ("memory", "zarr", "recompute")],
+            [_death(X, p_storage, options) for p_storage in options.deaths],
         )
         report.table(
             "State of the driver, and its checkpoint",

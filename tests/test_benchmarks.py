@@ -25,8 +25,12 @@ SMALL = {
 }
 
 
+# Its processes, each with imports and compiled code of its own, take longer than all others do.
+CLUSTER = pytest.param("cluster", marks=pytest.mark.cluster)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [CLUSTER if name == "cluster" else name for name in SMALL])
 def test_command_shows_its_table_and_keeps_its_numbers(name, tmp_path):
     kept = tmp_path / "numbers.json"
     command = [sys.executable, COMMANDS / f"{name}.py", *SMALL[name], "--json", kept]

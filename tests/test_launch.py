@@ -6,6 +6,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -107,6 +108,27 @@ def test_a_race_goes_on_where_it_was(data, store, init, stage, iteration, second
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, checkpoint_seconds=seconds, callbacks=callback, **options).fit(data)
     assert_same(dasksne.resume(store), expected)
+
+
+def test_no_more_is_lost_than_checkpoint_seconds_of_iterations(data, store, monkeypatch):
+    """By a clock that is eleven seconds on after each iteration."""
+    clock = SimpleNamespace(now=time.monotonic())
+    monkeypatch.setattr("dasksne.fit.time", SimpleNamespace(monotonic=lambda: clock.now))
+    saved, unsaved = [clock.now], []
+    save = checkpoint.save
+
+    def note(run, values):
+        save(run, values)
+        saved.append(clock.now)
+
+    def tick(_event):
+        clock.now += 11.0
+        unsaved.append(clock.now - saved[-1])
+
+    monkeypatch.setattr(checkpoint, "save", note)
+    sne(store=store, checkpoint_seconds=30, callbacks=tick).fit(data)
+    assert max(unsaved) == pytest.approx(33.0)
+    assert len(unsaved) // 3 <= len(saved) - 1 <= len(unsaved) // 3 + len(ANNEALING) + 1
 
 
 @pytest.mark.parametrize("p_storage", ["zarr", "recompute"])

@@ -26,9 +26,11 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
     arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
     plain = {key: value for key, value in values.items() if key not in arrays}
     for key, array in arrays.items():
-        run.create_array(f"checkpoints/{name}/{key}", array.shape, array.shape, array.dtype)
+        path = f"checkpoints/{name}/{key}"
+        # Compression would take as long as all the rest, and save little: most digits are noise.
+        run.create_array(path, array.shape, array.shape, array.dtype, compress=False)
         if array.size:
-            run.write(f"checkpoints/{name}/{key}", slice(None), array)
+            run.write(path, slice(None), array)
     written = run.group("r+")[f"checkpoints/{name}"]
     written.attrs["kept"] = {
         "values": plain,
@@ -74,5 +76,5 @@ def _digest(plain: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) ->
     for key in sorted(arrays):
         array = arrays[key]
         digest.update(f"{key} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

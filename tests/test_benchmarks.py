@@ -12,7 +12,7 @@ SMALL = {
     "affinities": ["--n", "200", "--perplexity", "10"],
     "cluster": [
         *("--n", "200", "--perplexity", "10", "--max-iter", "1"),
-        *("--death-iter", "4", "--n-state", "100"),
+        *("--deaths", "memory", "--death-iter", "4", "--n-state", "100"),
     ],
     "end_to_end": ["--n", "120", "--perplexity", "10", "--max-iter", "2", "--no-peers"],
     "evaluation": ["--n", "150", "--n-exact", "120", "--n-recompute", "200", "--perplexity", "10"],
@@ -25,8 +25,12 @@ SMALL = {
 }
 
 
+# Its processes, each with imports and compiled code of its own, take longer than all others do.
+CLUSTER = pytest.param("cluster", marks=pytest.mark.cluster)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [CLUSTER if name == "cluster" else name for name in SMALL])
 def test_command_shows_its_table_and_keeps_its_numbers(name, tmp_path):
     kept = tmp_path / "numbers.json"
     command = [sys.executable, COMMANDS / f"{name}.py", *SMALL[name], "--json", kept]

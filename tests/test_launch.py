@@ -6,6 +6,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -107,6 +108,29 @@ def test_a_race_goes_on_where_it_was(data, store, init, stage, iteration, second
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, checkpoint_seconds=seconds, callbacks=callback, **options).fit(data)
     assert_same(dasksne.resume(store), expected)
+
+
+def test_no_more_is_lost_than_checkpoint_seconds_of_iterations(data, store, monkeypatch):
+    """By a clock that is a thousand seconds on after each iteration."""
+    clock = SimpleNamespace(ahead=0)
+    there = SimpleNamespace(monotonic=lambda: time.monotonic() + clock.ahead)
+    monkeypatch.setattr("dasksne.fit.time", there)
+    saved, unsaved = [0], []
+    save = checkpoint.save
+
+    def note(run, values):
+        save(run, values)
+        saved.append(clock.ahead)
+
+    def tick(_event):
+        clock.ahead += 1000
+        unsaved.append(clock.ahead - saved[-1])
+
+    monkeypatch.setattr(checkpoint, "save", note)
+    sne(store=store, checkpoint_seconds=2500, callbacks=tick).fit(data)
+    assert max(unsaved) == 3000
+    ends = len(ANNEALING) + 1  # of stages, which are kept too
+    assert len(unsaved) // 3 <= len(saved) - 1 <= len(unsaved) // 3 + ends
 
 
 @pytest.mark.parametrize("p_storage", ["zarr", "recompute"])

@@ -1,4 +1,4 @@
-"""Time two worker processes against one, a worker's death, checkpoints, and the driver's state.
+"""Time two worker processes against one, a worker's death, a checkpoint and what is in it.
 
     python tests/benchmarks/cluster.py --mnist mnist.npz --json cluster.json
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from dasksne.types import Evaluation, FloatArray
 
 WARM_UP = 300
 """Points of a first fit, which compiles."""
+STORAGES = ["memory", "zarr", "recompute"]
 CHECKPOINT_SECONDS = 30
 STEPS = 12
 """Until an optimiser's state is as large as it gets."""
@@ -44,22 +45,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--perplexity", type=float, default=30)
     parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--deaths", nargs="*", choices=STORAGES, default=STORAGES)
     parser.add_argument("--death-iter", type=int, default=20, help="of the run that loses a worker")
     parser.add_argument("--n-state", type=int, nargs="+", default=[20_000, 1_000_000])
     options = parser.parse_args(arguments)
     report = Report("On a cluster", options)
     X, name = make_data(options.mnist, options.n)
     title = f"{name}, perplexity {options.perplexity:g}, tail_mass {options.tail_mass:g}"
-    with limited(1):
-        report.table(f"{title}: one thread a worker process, all stages", _scaling(X, options))
+    with limited(1), cluster_of(1) as one, cluster_of(2) as two:
+        report.table(
+            f"{title}: one thread a worker process, all stages", _scaling(X, one, two, options)
+        )
         report.table(
             f"{title}: the last stage alone, one worker of two killed in it",
-            [_death(X, p_storage, options) for p_storage in ("memory", "zarr", "recompute")],
+            [_death(X, two, p_storage, options) for p_storage in options.deaths],
         )
-        report.table(
-            "State of the driver, and its checkpoint",
-            [_checkpoint(n, options) for n in options.n_state],
-        )
+    report.table(
+        "State of the driver, and its checkpoint",
+        [_checkpoint(n, options) for n in options.n_state],
+    )
     report.finish()
 
 
@@ -77,11 +81,16 @@ def cluster_of(n_workers: int) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(n_workers)
-        X, _ = make_data(None, WARM_UP)
-        with client.as_current():
-            SNE(perplexity=10, max_iter=2).fit(X)
-            SNE(perplexity=10, max_iter=2, tail_mass=1e-2).fit(X)
+        _compile(client)
         yield client
+
+
+def _compile(client: Client) -> None:
+    """Go through a small fit with each way of keeping S."""
+    X, _ = make_data(None, WARM_UP)
+    with client.as_current():
+        for tail_mass in (0.0, 1e-2):
+            SNE(perplexity=10, max_iter=2, tail_mass=tail_mass).fit(X)
 
 
 def model(options: Namespace, **chosen: Any) -> SNE:
@@ -89,33 +98,29 @@ def model(options: Namespace, **chosen: Any) -> SNE:
     return SNE(**{**given, "max_iter": options.max_iter, **chosen})
 
 
-def _scaling(X: np.ndarray, options: Namespace) -> list[dict[str, Any]]:
+def _scaling(X: np.ndarray, one: Client, two: Client, options: Namespace) -> list[dict[str, Any]]:
     """Return a row for one worker, for two, and for their ratio."""
-    names = {1: "one worker", 2: "two workers"}
-    cpu: dict[str, list[dict[str, float]]] = {name: [] for name in names.values()}
-    with ExitStack() as stack:
-        clients = {name: stack.enter_context(cluster_of(n)) for n, name in names.items()}
+    cpu: dict[str, list[dict[str, float]]] = {"one worker": [], "two workers": []}
 
-        def fit(name: str, client: Client) -> None:
-            before = _cpu_seconds(client)
-            with client.as_current():
-                model(options).fit(X)
-            after = _cpu_seconds(client)
-            cpu[name].append({part: after[part] - before[part] for part in after})
+    def fit(name: str, client: Client) -> None:
+        before = _cpu_seconds(client)
+        with client.as_current():
+            model(options).fit(X)
+        after = _cpu_seconds(client)
+        cpu[name].append({part: after[part] - before[part] for part in after})
 
-        contenders = {
-            name: lambda name=name, client=client: fit(name, client)
-            for name, client in clients.items()
-        }
-        seconds = alternate(contenders, options.repeats, warm_up=False)
+    contenders = {
+        "one worker": lambda: fit("one worker", one),
+        "two workers": lambda: fit("two workers", two),
+    }
+    seconds = alternate(contenders, options.repeats, warm_up=False)
     rows = []
     for name, found in cpu.items():
         parts = {
             f"CPU of {part}": Spread(tuple(each[part] for each in found), "s") for part in found[0]
         }
         rows.append({"what": name, "time": seconds[name], **parts})
-    one, two = rows
-    ratios = {name: two[name] / one[name] for name in one if name != "what"}
+    ratios = {name: rows[1][name] / rows[0][name] for name in rows[0] if name != "what"}
     return [*rows, {"what": "two / one", **ratios}]
 
 
@@ -131,22 +136,25 @@ def _used(pid: int) -> float:
     return times.user + times.system
 
 
-def _death(X: np.ndarray, p_storage: str, options: Namespace) -> dict[str, Any]:
+def _death(X: np.ndarray, client: Client, p_storage: str, options: Namespace) -> dict[str, Any]:
     """Kill a worker in the middle of a run, and time the iterations around it."""
     gaps, befores, afters = [], [], []
     for _ in range(options.repeats):
-        with cluster_of(2) as client:
-            times: list[float] = []
-            victim = min(client.run(os.getpid).values())
+        # A dead worker still counts among those that the cluster was asked for.
+        client.cluster.scale(len(client.cluster.worker_spec) + 2 - len(client.nthreads()))
+        client.wait_for_workers(2)
+        _compile(client)
+        times: list[float] = []
+        victim = min(client.run(os.getpid).values())
 
-            def note(event: Event, times: list[float] = times, victim: int = victim) -> None:
-                times.append(time.perf_counter())
-                if event.iteration == options.death_iter // 2:
-                    os.kill(victim, signal.SIGKILL)
+        def note(event: Event, times: list[float] = times, victim: int = victim) -> None:
+            times.append(time.perf_counter())
+            if event.iteration == options.death_iter // 2:
+                os.kill(victim, signal.SIGKILL)
 
-            chosen = {"annealing": None, "max_iter": options.death_iter, "tol": 0.0}
-            with client.as_current():
-                model(options, p_storage=p_storage, callbacks=note, **chosen).fit(X)
+        chosen = {"annealing": None, "max_iter": options.death_iter, "tol": 0.0}
+        with client.as_current():
+            model(options, p_storage=p_storage, callbacks=note, **chosen).fit(X)
         between = np.diff(times)
         k = options.death_iter // 2 - 1
         befores.append(statistics.median(between[:k]))

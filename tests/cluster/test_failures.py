@@ -276,16 +276,16 @@ def test_a_driver_killed_on_a_cluster(cluster, tmp_path, data, store):
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:no worker is left")  # the new scheduler is there before them
-@pytest.mark.parametrize("seconds", [1.0, 12.0])
-def test_a_scheduler_that_comes_back(tmp_path, data, store, seconds):
+@pytest.mark.parametrize(("seconds", "patience", "status"), [(1, 60, "running"), (12, 3, "closed")])
+def test_a_scheduler_that_comes_back(tmp_path, data, store, seconds, patience, status):
     """Told so, the driver waits for it, and goes on from its checkpoint by itself.
 
-    Also where the client has given up meanwhile, after its timeout.
+    Also where the client has given up meanwhile, after its own patience.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with cluster_of(tmp_path, port=port) as cluster, cluster.client(timeout=3) as client:
+    with cluster_of(tmp_path, port=port) as cluster, cluster.client(timeout=patience) as client:
         client.wait_for_workers(2, timeout=60)
 
         def restart():
@@ -301,7 +301,7 @@ def test_a_scheduler_that_comes_back(tmp_path, data, store, seconds):
             pytest.warns(UserWarning, match=f"127.0.0.1:{port} is lost; waiting up to 60s"),
         ):
             found = model.fit(data)
-        assert client.status == ("running" if seconds == 1.0 else "closed")
+        assert client.status == status
     assert_same(found, expected(data))
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import reference
-from sklearn.datasets import load_digits, load_iris, make_s_curve
+from sklearn.datasets import load_digits, load_iris, make_s_curve, make_swiss_roll
 
 import dasksne
 from dasksne.job import HISTORY
@@ -213,9 +213,55 @@ def test_any_start_on_any_data_stays_finite(data, init, spoil):
     assert math.isfinite(model.kl_divergence_)
 
 
-def test_the_digits_by_annealing():
-    model = dasksne.SNE(perplexity=30).fit(load_digits().data[:500])
-    assert model.kl_divergence_ == pytest.approx(449.0586, rel=1e-4)
+STARTS = {
+    "tiny": lambda y: 1e-8 * y,
+    "huge": lambda y: 1e3 * y,
+    "collinear": lambda y: y[:, :1] * np.arange(1.0, 1.0 + y.shape[1]),
+    "all equal": lambda y: np.full_like(y, 7.0),
+    "with an outlier": lambda y: np.vstack([np.full(y.shape[1], 1e3), y[1:]]),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "momentum"])
+@pytest.mark.parametrize(("d", "explained"), [(1, 0.28), (2, 0.52), (3, 0.76)])
+def test_any_start_comes_to_a_good_map(data, rng, name, optimizer, d, explained):
+    start = STARTS[name](rng.normal(size=(len(data), d)))
+    model = sne(n_components=d, init=start, optimizer=optimizer, annealing=None, max_iter=120)
+    model.fit(data)
+    assert np.isfinite(model.embedding_).all()
+    assert np.isfinite([model.history_[column] for column in HISTORY]).all()
+    assert model.report_["share_explained"] > explained
+
+
+def within_reach(model, cost):
+    """Whether the map is good enough, and came after few enough evaluations, starts included."""
+    return model.kl_divergence_ <= cost and model.history_["evaluations"][-1] <= 400
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_some_digits_in_few_evaluations(init):
+    model = dasksne.SNE(perplexity=30, init=init, random_state=1).fit(load_digits().data[:500])
+    assert within_reach(model, 449.06)
+
+
+@pytest.mark.parametrize("init", ["pca", "random", "best"])
+def test_the_irises_in_few_evaluations(init):
+    model = dasksne.SNE(perplexity=40, init=init, random_state=1).fit(load_iris().data)
+    assert within_reach(model, 12.7466)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [{}, *({"init": "random", "random_state": s} for s in (0, 7))])
+def test_the_digits_in_few_evaluations(start):
+    assert within_reach(dasksne.SNE(perplexity=30, **start).fit(load_digits().data), 2567.40)
+
+
+@pytest.mark.slow
+def test_a_swiss_roll_in_few_evaluations():
+    """Annealing ends at 490; a spectral start wins."""
+    X, _ = make_swiss_roll(1000, random_state=0)
+    assert within_reach(dasksne.SNE(perplexity=20).fit(X), 447.1)
 
 
 def test_two_points_find_their_distance():

@@ -225,8 +225,9 @@ def load(name: str, options: Namespace) -> np.ndarray:
             raise SystemExit(f"{name} needs --mnist PATH")
         X = read_mnist(options.mnist)
         n = int(name.removeprefix("mnist"))
-        X = principal_components(X)
-        return X if n == len(X) else X[np.random.default_rng(0).permutation(len(X))[:n]]
+        if n == len(X):
+            return principal_components(X)
+        return X[np.random.default_rng(0).permutation(len(X))[:n]]
     if name == "iris":
         return datasets.load_iris().data
     if name == "swiss":

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_info
 from dasksne.errors import InvalidInputError
 from dasksne.executor import current_executor
 from dasksne.executor.blas import one_blas_thread
+from dasksne.executor.client import _is_stuck
 from dasksne.executor.memory import available_memory
 from dasksne.executor.threads import ThreadExecutor
 
@@ -143,3 +144,15 @@ def test_a_scheduler_that_cannot_run_it_is_refused(scheduler):
 def test_distributed_without_a_client_falls_back_to_threads():
     with dask.config.set(scheduler="distributed"):
         assert current_executor().shares_memory
+
+
+# Workers
+
+
+@pytest.mark.parametrize(
+    ("status", "executing", "stuck"),
+    [("paused", 0, True), ("paused", 1, False), ("running", 0, False)],
+)
+def test_a_paused_worker_that_still_works_is_not_stuck(status, executing, stuck):
+    counts = {"executing": executing} if executing else {}
+    assert _is_stuck({"status": status, "metrics": {"task_counts": counts}}) == stuck

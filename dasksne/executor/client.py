@@ -217,19 +217,25 @@ class ClientExecutor:
                 handle.result()  # raises what the task raised
 
     def _require_workers(self) -> None:
-        """Be patient for a while where no worker is left."""
+        """Be patient for a while where no worker is left, or none that takes tasks."""
         limit = dask.config.get("dasksne.workers-timeout")
         with self._named_losses():
-            workers = self._client.nthreads()
-        if workers:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        if not all(_is_stuck(worker) for worker in workers.values()):
             self._alone_since = None
-        elif self._alone_since is None:
+            return
+        paused = (
+            f", as all {len(workers)} are paused: their memory is full before they hold anything; "
+            "give workers more"
+        )
+        if self._alone_since is None:
             self._alone_since = time.monotonic()
-            warnings.warn(f"no worker is left; waiting up to {limit} for new ones", stacklevel=5)
+            what = f"takes tasks{paused}" if workers else "is left"
+            warnings.warn(f"no worker {what}; waiting up to {limit} for new ones", stacklevel=5)
         elif time.monotonic() - self._alone_since > parse_timedelta(limit):
+            what = f"took tasks within {limit}{paused}" if workers else f"came back within {limit}"
             raise ClusterError(
-                f"no worker came back within {limit}, which is dasksne.workers-timeout of Dask's "
-                "configuration"
+                f"no worker {what}; the time is dasksne.workers-timeout of Dask's configuration"
             )
 
     @contextmanager
@@ -250,6 +256,12 @@ class ClientExecutor:
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own
+
+
+def _is_stuck(worker: Mapping[str, Any]) -> bool:
+    """Say whether a worker waits for memory to become free, with no task that could free it."""
+    executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
+    return bool(worker["status"] == "paused" and executing == 0)
 
 
 class _Constant:

@@ -174,12 +174,26 @@ def test_all_workers_gone_for_good(cluster, data, store):
     with (
         dask.config.set({"dasksne.workers-timeout": "1s"}),
         pytest.warns(UserWarning, match="waiting up to 1s"),
-        pytest.raises(ClusterError, match=r"within 1s, which is dasksne\.workers-timeout") as e,
+        pytest.raises(ClusterError, match=r"within 1s; the time is dasksne\.workers-timeout") as e,
     ):
         sne(store=store, callbacks=at(1, 5, kill_all)).fit(data)
     assert e.value.__notes__ == [f"the run is kept; go on with: dasksne resume {store}"]
     with dask.config.set(scheduler="threads"):
         assert_same(dasksne.resume(store), expected(data))
+
+
+def test_workers_that_are_paused_for_ever(tmp_path, data):
+    """Their limit is less than Python and its packages take, and tasks would wait for ever."""
+    with cluster_of(tmp_path, workers=0) as cluster, cluster.client() as client:
+        cluster.start_worker("--no-nanny", "--memory-limit", "150MiB")
+        client.wait_for_workers(1, timeout=60)
+        said = "all 1 are paused: their memory is full before they hold anything; give workers more"
+        with (
+            dask.config.set({"dasksne.workers-timeout": "1s"}),
+            pytest.warns(UserWarning, match=f"no worker takes tasks, as {said}; waiting up to 1s"),
+            pytest.raises(ClusterError, match=f"no worker took tasks within 1s, as {said}"),
+        ):
+            sne().fit(data)
 
 
 HUNGRY = """

@@ -205,15 +205,15 @@ def test_a_run_that_keeps_p_needs_workers_that_see_it(folder, data):
 
 @pytest.mark.cluster
 def test_p_larger_than_all_memory_is_read_from_the_store(tmp_path):
-    X = np.random.default_rng(0).normal(size=(10_500, 5))
+    X = np.random.default_rng(0).normal(size=(13_000, 5))
     with cluster_of(tmp_path, workers=0) as cluster:
         for _ in range(2):
-            cluster.start_worker("--nanny", "--memory-limit", "400MiB")
+            cluster.start_worker("--nanny", "--memory-limit", "600MiB")
         with cluster.client() as client:
             client.wait_for_workers(2, timeout=60)
             before = client.run(os.getpid)
             model = dasksne.SNE(annealing=None, max_iter=3, store=tmp_path / "run.zarr").fit(X)
             assert client.run(os.getpid) == before
     assert model.report_["p_storage"] == "zarr"
-    assert model.report_["p_bytes"] > 2 * 400 * 2**20
+    assert model.report_["p_bytes"] > 2 * 600 * 2**20
     assert np.isfinite(model.embedding_).all()

@@ -1,5 +1,6 @@
 """The beginning and the end of a run: data in, plan made, run kept."""
 
+import json
 import shutil
 import sys
 import uuid
@@ -263,7 +264,14 @@ def _launch(
             planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     needed = settings.prepares or not in_memory
     # The executor ends first: no task writes to a place that is being removed.
-    with _place(store, planned, overwrite=overwrite, needed=needed) as run, executor:
+    place = _place(
+        store,
+        planned,
+        overwrite=overwrite,
+        difference=_difference(store, settings, look),
+        needed=needed,
+    )
+    with place as run, executor:
         kept = run if store is not None or not in_memory else None
         x, rows, preparation = _bring(
             executor, x, look, settings, kept, in_memory=in_memory, blind=bool(blind)
@@ -406,12 +414,31 @@ def _stored_map(
     return fitted_map(stored_source(run), embedding, preparation, settings, plan)
 
 
+def _difference(store: Run | None, settings: Settings, look: Look | None) -> str:
+    """Say in what a run that is there differs from the one asked for, as far as that is known."""
+    if store is None or not store.holds_a_run() or "parameters" not in store.state:
+        return ""
+    there, asked = store.state["parameters"], json.loads(json.dumps(settings.to_json()))
+    differing = [
+        f"{name}={there.get(name)!r} where {asked[name]!r} is asked for"
+        for name in asked
+        if name != "seed" and there.get(name) != asked[name]
+    ]
+    # Of prepared data the run knows what it came to only.
+    known = None if settings.prepares else look
+    if known is not None and known.fingerprint != store.state["fingerprint"]:
+        differing.append("other data")
+    return f", with {', '.join(differing)}" if differing else ""
+
+
 @contextmanager
-def _place(store: Run | None, plan: Plan, *, overwrite: bool, needed: bool) -> Iterator[Run | None]:
+def _place(
+    store: Run | None, plan: Plan, *, overwrite: bool, difference: str, needed: bool
+) -> Iterator[Run | None]:
     """Make the run's store; one that nobody asked for is removed at the end."""
     if store is not None:
         with locked(store):
-            store.create(overwrite=overwrite)
+            store.create(overwrite=overwrite, difference=difference)
             store.update(id=uuid.uuid4().hex)
             try:
                 yield store

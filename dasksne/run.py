@@ -85,8 +85,15 @@ class Run:
         """The folder on this machine's disks; None for a URL."""
         return None if "://" in self.url else Path(self.url)
 
-    def create(self, *, overwrite: bool) -> None:
+    def create(self, *, overwrite: bool, difference: str = "") -> None:
         """Make the run's group, empty.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether a run that is there is replaced.
+        difference : str
+            In what it differs from the one to be made, for the error.
 
         Raises
         ------
@@ -96,7 +103,8 @@ class Run:
         if self.holds_a_run():
             if not overwrite:
                 raise StoreError(
-                    f"{self.url} holds a run already; go on with it by dasksne.resume(path) or "
+                    f"{self.url} holds a run already{difference}; go on with it by "
+                    "dasksne.resume(path) or "
                     "`dasksne resume`, replace it with overwrite=True, or choose another path"
                 )
             self.delete()

@@ -353,6 +353,16 @@ def test_a_store_that_is_there_is_not_touched(data, store):
     np.testing.assert_array_equal(dasksne.open_run(store).embedding, first.embedding_)
 
 
+def test_what_differs_from_the_run_that_is_there_is_named(data, store):
+    sne(store=store).fit(data)
+    with pytest.raises(StoreError) as caught:
+        sne(store=store, n_components=3).fit(2.0 * data)
+    there = f"{store} holds a run already, with n_components=2 where 3 is asked for, other data; "
+    assert there in str(caught.value)
+    with pytest.raises(StoreError, match="holds a run already; go on with it"):
+        sne(store=store).fit(data)
+
+
 def test_a_store_may_be_replaced(data, store):
     sne(store=store, save=("Q",)).fit(data)
     second = sne(store=store, overwrite=True, n_components=3).fit(2.0 * data)

@@ -1,6 +1,7 @@
 """Work on the workers of a Dask cluster."""
 
 import asyncio
+import json
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -248,6 +250,8 @@ def connected(address: str | None = None, scheduler_file: str | None = None) -> 
 
 
 def _connect(address: str | None, scheduler_file: str | None) -> Client:
+    if scheduler_file is not None:
+        _require_scheduler_file(Path(scheduler_file))
     try:
         return Client(address, scheduler_file=scheduler_file)
     except (TypeError, RuntimeError) as error:  # what Dask raises for either mismatch
@@ -255,6 +259,19 @@ def _connect(address: str | None, scheduler_file: str | None) -> Client:
             f"the scheduler of {address or scheduler_file} cannot be reached as configured: one at "
             "tls://... needs --tls-ca-file, --tls-cert and --tls-key, one at tcp://... none of them"
         ) from error
+
+
+def _require_scheduler_file(path: Path) -> None:
+    """Raise InvalidInputError where Dask would wait for an address, or make a client of none."""
+    try:
+        found = "address" in dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        found = False
+    if not found:
+        raise InvalidInputError(
+            f"{path} holds no address of a scheduler; give the file that "
+            "`dask scheduler --scheduler-file` wrote"
+        )
 
 
 class _Constant:

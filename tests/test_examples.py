@@ -35,6 +35,15 @@ def test_an_example_is_short(path):
     assert len(path.read_text().splitlines()) < 60
 
 
+def test_the_gallery_has_every_example_and_small_pictures():
+    gallery = (EXAMPLES / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", gallery)
+    assert {path.name for path in EXAMPLES.glob("*.py")} <= set(targets)
+    for target in targets:
+        assert (EXAMPLES / target).exists(), target
+        assert not target.endswith(".png") or (EXAMPLES / target).stat().st_size < 100_000
+
+
 def test_digits_makes_a_map_and_a_picture(tmp_path, capsys):
     load("digits").main(tmp_path, max_iter=5, annealing=None)
     assert dasksne.open_run(tmp_path / "digits.zarr").embedding.shape == (1797, 2)

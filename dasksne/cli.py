@@ -297,8 +297,9 @@ def plot_(
         elif labels is None:
             opened.plot(out, color_by=color_by or "labels")
         else:
+            given = read_labels(labels)
             with _about(labels):
-                plot(opened.embedding, out, labels=read_labels(labels))
+                plot(opened.embedding, out, labels=given)
     click.echo(out)
 
 

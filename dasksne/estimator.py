@@ -365,7 +365,15 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return None if self.store is None else Run.locate(self.store, self.storage_options)
 
     def _memory_limit(self) -> int | None:
-        return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+        if self.memory_limit is None:
+            return None
+        try:
+            return parse_bytes(self.memory_limit)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"memory_limit={self.memory_limit!r} is no size; give bytes, or a text such as "
+                "'4GB'"
+            ) from error
 
     def _keep(self, result: launch.Result) -> None:
         self.embedding_: FloatArray = result.outcome.embedding

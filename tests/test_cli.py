@@ -177,6 +177,8 @@ def test_transform_refuses_before_it_works():
     assert done.stderr.startswith("error: narrow.npy: X has 3 features, but SNE is expecting 6")
     done = command("transform", "map.zarr", "features.npy", "-o", "placed.txt", code=2)
     assert done.stderr.startswith("error: placed.txt ends in no format that is known")
+    done = command("transform", "map.zarr", "features.npy", "-o", "none/placed.csv", code=2)
+    assert done.stderr == "error: none/placed.csv lies in a folder that does not exist\n"
     Run.locate("map.zarr").update(status="started")
     done = command("transform", "map.zarr", "features.npy", "-o", "placed.csv", code=2)
     expected = "error: map.zarr is started, not finished; go on with: dasksne resume map.zarr\n"
@@ -471,6 +473,8 @@ def _group():
         ("embed features.npy -o m.zarr --plot map.gif", "map.gif ends in no format"),
         ("embed features.npy -o m.zarr --plot map.png --n-components 3", "has 3"),
         ("embed features.npy -o m.zarr --scheduler tcp://127.0.0.1:9", "tcp://127.0.0.1:9"),
+        ("embed features.npy -o m.zarr --scheduler-file short.csv", "short.csv holds no address"),
+        ("embed features.npy -o m.zarr --memory-limit much", "--memory-limit 'much' is no size"),
         ("resume none.zarr", "none.zarr is not a dasksne run"),
         ("info other.zarr", "other.zarr is not a dasksne run"),
         ("export none.zarr map.npy", "none.zarr is not a dasksne run"),

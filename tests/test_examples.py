@@ -6,8 +6,10 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import anndata
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -24,16 +26,80 @@ def load(name):
     return module
 
 
+def is_picture(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short(path):
     assert len(path.read_text().splitlines()) < 60
 
 
+def test_the_gallery_has_every_example_and_small_pictures():
+    gallery = (EXAMPLES / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", gallery)
+    assert {path.name for path in EXAMPLES.glob("*.py")} <= set(targets)
+    for target in targets:
+        assert (EXAMPLES / target).exists(), target
+        assert not target.endswith(".png") or (EXAMPLES / target).stat().st_size < 100_000
+
+
 def test_digits_makes_a_map_and_a_picture(tmp_path, capsys):
     load("digits").main(tmp_path, max_iter=5, annealing=None)
     assert dasksne.open_run(tmp_path / "digits.zarr").embedding.shape == (1797, 2)
-    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert is_picture(tmp_path / "digits.png")
     assert "trustworthiness 0.9" in capsys.readouterr().out
+
+
+def test_maps_are_judged_beside_each_other(tmp_path, capsys):
+    load("judging").main(tmp_path, 150, perplexity=10, annealing=None, max_iter=20)
+    found = re.findall(
+        r"^ *(\S+): trustworthiness (\S+),.* area (\S+)$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert [name for name, *_ in found] == ["SNE", "t-SNE", "PCA"]
+    trust = {name: float(value) for name, value, _ in found}
+    assert 1.0 > trust["t-SNE"] > trust["PCA"] > 0.7
+    assert trust["SNE"] > trust["PCA"]
+    assert is_picture(tmp_path / "judging.png")
+
+
+def test_a_map_is_drawn_in_every_way(tmp_path):
+    load("pictures").main(tmp_path, max_iter=3, annealing=None)
+    for name in ("labels", "cost", "feature", "history"):
+        assert is_picture(tmp_path / f"{name}.png")
+    assert (tmp_path / "map.html").stat().st_size > 1e6
+
+
+def test_a_run_is_watched_and_stopped(tmp_path, capsys):
+    load("watching").main(tmp_path, steps=2, share=0.9, annealing=None)
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^ *\d+ cost \d+", out, re.MULTILINE)) == 3
+    assert "stopped by a callback" in out
+    assert is_picture(tmp_path / "history.png")
+
+
+def test_tables_come_in_and_go_out(tmp_path, capsys):
+    load("tables").main(tmp_path, max_iter=5, annealing=None)
+    assert "columns sne0, sne1; obsm X_sne" in capsys.readouterr().out
+    written = pd.read_csv(tmp_path / "wines-map.csv")
+    found = anndata.read_h5ad(tmp_path / "wines.h5ad")
+    np.testing.assert_allclose(written[["sne0", "sne1"]], found.obsm["X_sne"], rtol=1e-12)
+    assert set(found.obs["kind"]) == {"class_0", "class_1", "class_2"}
+
+
+def test_cities_and_pale_digits_are_mapped_by_distances_of_their_own(tmp_path):
+    load("distances").main(tmp_path, 120, annealing=None, max_iter=5)
+    assert is_picture(tmp_path / "cities.png")
+    assert is_picture(tmp_path / "cosine.png")
+
+
+def test_options_are_compared(tmp_path, capsys):
+    load("options").main(tmp_path, 140, max_iter=3)
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^perplexity \d+: kept", out, re.MULTILINE)) == 4
+    assert len(re.findall(r"ms an evaluation, ", out)) == 4
+    assert "of P kept; error of a gradient row" in out
+    assert is_picture(tmp_path / "options.png")
 
 
 def test_new_points_come_beside_their_kind(tmp_path, capsys):

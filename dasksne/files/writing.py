@@ -28,10 +28,12 @@ def write_map(path: str, embedding: FloatArray, labels: Labels | None) -> None:
 
 
 def require_writable(path: str) -> None:
-    """Raise InvalidInputError unless the path's suffix names a format of `write_map`."""
+    """Raise InvalidInputError unless `write_map` knows the path's suffix and finds its folder."""
     if Path(path).suffix not in WRITERS:
         known = ", ".join(WRITERS)
         raise InvalidInputError(f"{path} ends in no format that is known; use one of {known}")
+    if not Path(path).absolute().parent.is_dir():
+        raise InvalidInputError(f"{path} lies in a folder that does not exist")
     for needed in NEEDED.get(Path(path).suffix, ()):
         package(needed, path)
 

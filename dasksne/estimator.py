@@ -71,14 +71,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "momentum" is the method of 2002: momentum and a jitter that is annealed away.
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
-        from 3/4 of N where the start is "pca" or "random"; in the last stage the map so found
-        races against the start itself and a spectral start, all in one pass over P, and the lowest
-        goes on. It starts at the target, as None does, where the start is an array or "spectral",
-        which annealing would undo. Of more than 20,000
-        points only some are annealed: four sets of landmarks, 5,000 each, whose maps place a
-        middle set of 20,000, and the lowest of those all points. (All points start at the target
-        with "momentum", with precomputed distances and where a point has few neighbours, a
-        perplexity below 8.)
+        from 3/4 of N where the start is "pca", "random" or "best"; in the last stage the map so
+        found races against the start itself and a spectral start, all in one pass over P, and the
+        lowest goes on. It starts at the target, as None does, where the start is an array or
+        "spectral", which annealing would undo. Of more than 20,000 points only some are annealed:
+        four sets of landmarks, 5,000 each, whose maps place a middle set of 20,000, and the lowest
+        of those all points. (All points start at the target with "momentum", with precomputed
+        distances and where a point has few neighbours, a perplexity below 8.)
     max_iter : int, default=300
         Iterations of each stage; those of annealing before the last have 50 at most with "lbfgs".
     tol : float, default=3e-7

@@ -162,7 +162,7 @@ def test_a_bucket_that_workers_do_not_reach(data, bucket):
 
 
 def test_a_bucket_that_workers_reach(data, bucket):
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
         found = sne(store="s3://bucket/seen.zarr").fit(data)
     assert_same(found, on_threads(data))
     assert dasksne.open_run("s3://bucket/seen.zarr").run.has("P")

@@ -134,7 +134,7 @@ def test_the_same_bits_on_one_thread(fitted):
 def test_the_same_bits_on_workers(fitted, tmp_path, lazy, stored):
     given = da.from_array(X, chunks=(70, 30)) if lazy else X
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         model = sne(**BOTH, store=tmp_path / "run.zarr" if stored else None).fit(given)

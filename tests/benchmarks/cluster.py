@@ -75,7 +75,7 @@ def cluster_of(n_workers: int) -> Iterator[Client]:
             n_workers=n_workers,
             threads_per_worker=1,
             worker_class="distributed.Worker",
-            dashboard_address=None,
+            dashboard_address=":0",
             worker_kwargs={"dashboard": False},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -92,7 +92,7 @@ def prepare(options: Namespace, chosen: dict[str, Any]) -> Iterator[Callable[[],
 @contextmanager
 def _executor(workers: int, options: Namespace) -> Iterator[None]:
     if workers:
-        with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
+        with Client(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as client:
             client.run(import_module, "dasksne.estimator")
             yield
     else:

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     with (
         limited(options.threads),
         LocalCluster(
-            n_workers=options.threads, threads_per_worker=1, dashboard_address=None
+            n_workers=options.threads, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

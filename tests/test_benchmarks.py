@@ -25,12 +25,15 @@ SMALL = {
 }
 
 
-# Its processes, each with imports and compiled code of its own, take longer than all others do.
-CLUSTER = pytest.param("cluster", marks=pytest.mark.cluster)
+# Each starts several processes, with imports and code of their own, which takes long.
+LONG = {"cluster", "memory", "metrics", "overhead", "startup"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [CLUSTER if name == "cluster" else name for name in SMALL])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.cluster if name in LONG else ()) for name in SMALL],
+)
 def test_command_shows_its_table_and_keeps_its_numbers(name, tmp_path):
     kept = tmp_path / "numbers.json"
     command = [sys.executable, COMMANDS / f"{name}.py", *SMALL[name], "--json", kept]

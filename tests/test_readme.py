@@ -144,7 +144,7 @@ def checkout(tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(SETUPS[0], marks=pytest.mark.slow, id="map"),
+        pytest.param(SETUPS[0], marks=pytest.mark.cluster, id="map"),
         pytest.param(SETUPS[1], marks=pytest.mark.cluster, id="tests"),  # as .ci/run does
     ],
 )

@@ -250,8 +250,9 @@ class ClientExecutor:
                 f"times, the last time with {worker.address}, which had "
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
-        except (CancelledError, OSError, RuntimeError) as error:
-            # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one.
+        except (CancelledError, OSError, RuntimeError, AttributeError) as error:
+            # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one. A
+            # client that closes meanwhile has none to ask, which is an AttributeError of its own.
             gone = isinstance(error, (CancelledError, CommClosedError))
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error

@@ -43,6 +43,7 @@ def test_a_worker_of_another_version_is_named(tmp_path, data):
     assert not (tmp_path / "run.zarr").exists()
 
 
+@pytest.mark.cluster
 def test_a_worker_of_another_version_that_comes_later_is_named(tmp_path, data, monkeypatch):
     """The run stops with a checkpoint; without that worker it goes on to the same bits."""
     monkeypatch.setattr("dasksne.executor.client.LOOK_SECONDS", 0.0)

@@ -56,15 +56,17 @@ class Width:
         # Dask asks, to decide how a value travels, and does not look inside.
         return object.__sizeof__(self) + sys.getsizeof(self.precision)
 
-    def calibrate(self, distances: FloatArray, first_row: int) -> Calibration:
-        """Return what is kept of the rows of a panel."""
+    def calibrate(
+        self, distances: FloatArray, first_row: int, counts: FloatArray | None = None
+    ) -> Calibration:
+        """Return what is kept of the rows of a panel; `counts` as of a `Source`."""
         if self.perplexity is not None:
-            return calibrate(distances, first_row, self.perplexity, self.tail_mass)
+            return calibrate(distances, first_row, self.perplexity, self.tail_mass, counts)
         assert self.precision is not None  # noqa: S101 - one of the two is always given
         given = self.precision
         if isinstance(given, np.ndarray):
             given = given[first_row : first_row + len(distances)]
-        return normalise(distances, first_row, given, self.tail_mass)
+        return normalise(distances, first_row, given, self.tail_mass, counts)
 
 
 def width_of(settings: Settings, perplexity: float, exponent: int) -> Width:
@@ -137,7 +139,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
             outputs.run.finish_block(rows, found, source.exponent)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
-    found = width.calibrate(distances, rows.start)
+    found = width.calibrate(distances, rows.start, source.counts)
     run = outputs.run
     if outputs.kept is not None and np.mean(found.kept) <= LARGEST_JOINED_SHARE * source.n_points:
         outputs.kept[rows.start] = SparseRows(*kept_probabilities(distances, rows.start, found))

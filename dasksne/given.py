@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import numpy as np
@@ -24,9 +24,11 @@ class GivenPairs:
 
     x: Rows
     """Of shape (N, N)."""
+    counts: FloatArray | None = field(default=None, kw_only=True)
+    """How often each point counts."""
 
     def __sizeof__(self) -> int:
-        return object.__sizeof__(self) + sys.getsizeof(self.x)
+        return object.__sizeof__(self) + sys.getsizeof(self.x) + sys.getsizeof(self.counts)
 
     @property
     def n_points(self) -> int:
@@ -136,7 +138,7 @@ class SparseAffinities(GivenAffinities):
         return p, np.log(largest) + np.log(total), counts
 
 
-KINDS: dict[str, Callable[[Rows, int], Source]] = {
+KINDS: dict[str, Callable[..., Source]] = {
     "euclidean": Features,
     "cosine": Directions,
     "precomputed": Precomputed,
@@ -144,11 +146,13 @@ KINDS: dict[str, Callable[[Rows, int], Source]] = {
 }
 
 
-def source_of(rows: Rows, exponent: int, metric: str) -> Source:
+def source_of(
+    rows: Rows, exponent: int, metric: str, counts: FloatArray | None = None
+) -> Source:
     """Return the source of a metric, of values up to 2**exponent or divided by that."""
     if metric == "affinities" and isinstance(rows, ArrayRows) and issparse(rows.array):
         return SparseAffinities(rows, exponent)
-    return KINDS[metric](rows, exponent)
+    return KINDS[metric](rows, exponent, counts=counts)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ class GivenDistances:
     """The squares of the distances that points of their own come as, in the units of the run."""
 
     exponent: int
+    counts: FloatArray | None = None
 
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all points, (r, N)."""

@@ -27,6 +27,9 @@ class SNEObjective:
 
         C     = -sum_i H(P_i) + sum_ij p_{j|i} |y_i - y_j|^2 + sum_i log Z_i
         dC/dY = 2 (A - R)
+
+    A point i that counts c_i times is c_i copies that stay together: sums over i have the factor
+    c_i, A and R are sums over the copies.
     """
 
     executor: Executor
@@ -34,10 +37,14 @@ class SNEObjective:
     """Results of `affinities.start_shards`."""
     shard_rows: Sequence[slice]
     entropy: float
-    """sum_i H(P_i), in nats."""
+    """sum_i c_i H(P_i), in nats."""
     repulsion: Repulsion
     repulsion_rtol: float
     """The error allowed to each row where the repulsion goes by Fourier sums."""
+    counts: Handle | None = None
+    """How often each point counts, broadcast; None where each counts once."""
+    own_degrees: FloatArray | float = 0.0
+    """What copies of each point are to each other: the diagonal of S, which pulls at nothing."""
 
     def __call__(self, y: FloatArray) -> Evaluation:
         """Evaluate a map of shape (N, d); one that is not finite has no finite cost."""
@@ -58,13 +65,19 @@ class SNEObjective:
         # Started before the attraction: its longest task must not come last.
         repulsions = [
             start_repulsion(
-                self.executor, y, there, self.shard_rows, self.repulsion, self.repulsion_rtol
+                self.executor,
+                y,
+                there,
+                self.shard_rows,
+                self.repulsion,
+                self.repulsion_rtol,
+                self.counts,
             )
             for y, there in zip(maps, shared, strict=True)
         ]
         pulls = self.executor.map(_attract, self.shards, *shared)
         pushes = [finish() for finish in repulsions]
-        whole = self.executor.reduce(_put_together, [*pushes, *pulls])
+        whole = self.executor.reduce(_put_together, [self.counts, *pushes, *pulls])
         return [
             Evaluation(cross_entropy - self.entropy, gradient)
             for cross_entropy, gradient in self.executor.result(whole)
@@ -78,9 +91,10 @@ class SNEObjective:
         return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
     def degrees(self) -> FloatArray:
-        """Return S 1, shape (N,)."""
+        """Return S 1, shape (N,), the diagonal of S included."""
         parts = self.executor.map(_degrees, self.shards)
-        return np.concatenate([self.executor.result(part) for part in parts])
+        degrees = np.concatenate([self.executor.result(part) for part in parts])
+        return np.asarray(degrees + self.own_degrees)
 
 
 def _degrees(shard: Shard) -> FloatArray:
@@ -94,12 +108,14 @@ def _degrees(shard: Shard) -> FloatArray:
 def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray]]:
     """Return -sum_ij p_{j|i} log q_{j|i} and the gradient of each map.
 
-    The parts are a push for each map, then the pulls of each shard for all maps.
+    The parts are the counts, a push for each map, then the pulls of each shard for all maps.
     """
+    counts, *parts = parts
     n_maps = len(parts[-1])
     found = []
     for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
         force, energy = stack_rows(pulls)
+        log_z = log_z if counts is None else counts * log_z
         cross_entropy = float(0.5 * np.sum(energy) + np.sum(log_z))
         found.append((cross_entropy, 2.0 * (force - push)))
     return found

@@ -35,6 +35,7 @@ def start_repulsion(
     rows: Sequence[slice],
     method: Repulsion,
     rtol: float,
+    counts: Handle | None = None,
 ) -> Finish:
     """Start the first tasks of the repulsion; the function returned sees the rest through.
 
@@ -50,41 +51,51 @@ def start_repulsion(
     method : {"direct", "fourier"}
     rtol : float
         Of the Fourier sums.
+    counts : Handle, optional
+        How often each point counts, broadcast; once unless given.
     """
     tiling = choose_tiling(np.ascontiguousarray(y.T), rtol) if method == "fourier" else None
     if tiling is None:
-        return _start_direct(executor, shared, rows)
+        return _start_direct(executor, shared, rows, counts)
     if len(y) < FOURIER_ROWS:
-        (whole,) = executor.map(_whole, [tiling], shared, rtol)
+        (whole,) = executor.map(_whole, [tiling], shared, rtol, counts)
         return lambda: whole
     step = FOURIER_ROWS
     blocks = [slice(start, min(start + step, len(y))) for start in range(0, len(y), step)]
-    return _start_fourier(executor, shared, blocks, tiling, rtol)
+    return _start_fourier(executor, shared, blocks, tiling, rtol, counts)
 
 
-def _start_direct(executor: Executor, shared: Handle, rows: Sequence[slice]) -> Finish:
-    handles = executor.map(_first_direct, rows, shared)
+def _start_direct(
+    executor: Executor, shared: Handle, rows: Sequence[slice], counts: Handle | None
+) -> Finish:
+    handles = executor.map(_first_direct, rows, shared, counts)
 
     def finish() -> Handle:
         others = executor.reduce(_joined_direct, handles)
-        return executor.reduce(stack_rows, executor.map(_second_direct, handles, shared, others))
+        pushes = executor.map(_second_direct, handles, shared, others, counts)
+        return executor.reduce(stack_rows, pushes)
 
     return finish
 
 
 def _start_fourier(
-    executor: Executor, shared: Handle, blocks: Sequence[slice], tiling: Tiling, rtol: float
+    executor: Executor,
+    shared: Handle,
+    blocks: Sequence[slice],
+    tiling: Tiling,
+    rtol: float,
+    counts: Handle | None,
 ) -> Finish:
-    ones = executor.map(_spread_ones, blocks, shared, tiling)
+    ones = executor.map(_spread_counts, blocks, shared, tiling, counts)
 
     def finish() -> Handle:
         modes = executor.broadcast(_sum(executor, ones))
-        handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol)
+        handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
         first = [executor.result(handle) for handle in handles]
         isolated = joined([part.isolated for part in first])
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))
-        pushes = executor.map(_second_fourier, first, shared, tiling, modes, isolated)
+        pushes = executor.map(_second_fourier, first, shared, tiling, modes, isolated, counts)
         return executor.reduce(stack_rows, pushes)
 
     return finish
@@ -103,12 +114,12 @@ def _sum(executor: Executor, handles: Sequence[Handle]) -> Any:
     return total
 
 
-def _whole(tiling: Tiling, y: FloatArray, rtol: float) -> Push:
-    return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol)
+def _whole(tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None) -> Push:
+    return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
 
 
-def _first_direct(rows: slice, y: FloatArray) -> FirstPass:
-    return direct.first_pass(rows, np.ascontiguousarray(y.T))
+def _first_direct(rows: slice, y: FloatArray, counts: FloatArray | None) -> FirstPass:
+    return direct.first_pass(rows, np.ascontiguousarray(y.T), counts)
 
 
 def _joined_direct(first: Sequence[FirstPass]) -> tuple[FloatArray, IsolatedRows]:
@@ -117,14 +128,17 @@ def _joined_direct(first: Sequence[FirstPass]) -> tuple[FloatArray, IsolatedRows
 
 
 def _second_direct(
-    first: FirstPass, y: FloatArray, others: tuple[FloatArray, IsolatedRows]
+    first: FirstPass,
+    y: FloatArray,
+    others: tuple[FloatArray, IsolatedRows],
+    counts: FloatArray | None,
 ) -> Push:
-    return direct.second_pass(first, np.ascontiguousarray(y.T), *others), first.log_z
+    return direct.second_pass(first, np.ascontiguousarray(y.T), *others, counts), first.log_z
 
 
-def _spread_ones(rows: slice, y: FloatArray, tiling: Tiling) -> Any:
-    ones = np.ones(rows.stop - rows.start)
-    return fourier.spread(tiling, np.ascontiguousarray(y.T), rows, ones)
+def _spread_counts(rows: slice, y: FloatArray, tiling: Tiling, counts: FloatArray | None) -> Any:
+    given = np.ones(rows.stop - rows.start) if counts is None else counts[rows]
+    return fourier.spread(tiling, np.ascontiguousarray(y.T), rows, given)
 
 
 def _spread_weights(first: FirstPass, y: FloatArray, tiling: Tiling) -> Any:
@@ -132,13 +146,23 @@ def _spread_weights(first: FirstPass, y: FloatArray, tiling: Tiling) -> Any:
 
 
 def _first_fourier(
-    rows: slice, y: FloatArray, tiling: Tiling, modes: Any, rtol: float
+    rows: slice,
+    y: FloatArray,
+    tiling: Tiling,
+    modes: Any,
+    rtol: float,
+    counts: FloatArray | None,
 ) -> FirstPass:
-    return fourier.first_pass(tiling, modes, np.ascontiguousarray(y.T), rows, rtol)
+    return fourier.first_pass(tiling, modes, np.ascontiguousarray(y.T), rows, rtol, counts)
 
 
 def _second_fourier(
-    first: FirstPass, y: FloatArray, tiling: Tiling, modes: Any, isolated: IsolatedRows
+    first: FirstPass,
+    y: FloatArray,
+    tiling: Tiling,
+    modes: Any,
+    isolated: IsolatedRows,
+    counts: FloatArray | None,
 ) -> Push:
-    push = fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated)
+    push = fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated, counts)
     return push, first.log_z

@@ -1,4 +1,8 @@
-"""The rows of S = P + P^T that one task of a gradient step works on, wherever they are kept."""
+"""The rows of S = P + P^T that one task of a gradient step works on, wherever they are kept.
+
+Points i and j that count c_i and c_j times have as many copies, and S_ij is the sum over pairs of
+them, c_i c_j (p_{j|i} + p_{i|j}).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,6 +136,8 @@ class ComputedShard:
                 joint = buffer[: tile.distances.size].reshape(tile.distances.shape)
                 pair = (tile.distances, tile.distances_back)
                 joint_probabilities(*pair, rows, tile.columns, self.calibration, joint)
+                if self.source.counts is not None:
+                    joint *= np.outer(self.source.counts[rows], self.source.counts[tile.columns])
                 yield DenseBlock(rows, tile.columns, joint)
 
     def sparse_blocks(self, dtype: str) -> Iterator[SparseBlock]:

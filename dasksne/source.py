@@ -119,7 +119,7 @@ class Tile(NamedTuple):
 
 
 class Source(Protocol):
-    """Squared distances between data points; picklable."""
+    """Squared distances between data points, and how often each counts; picklable."""
 
     @property
     def exponent(self) -> int:
@@ -129,6 +129,11 @@ class Source(Protocol):
     @property
     def n_points(self) -> int:
         """N."""
+        ...
+
+    @property
+    def counts(self) -> FloatArray | None:
+        """How often each point counts, 1 or more, shape (N,); None where each counts once."""
         ...
 
     def panel(self, rows: slice, out: FloatArray | None = None) -> FloatArray:
@@ -150,9 +155,10 @@ class Features:
 
     x: Rows
     exponent: int = 0
+    counts: FloatArray | None = None
 
     def __sizeof__(self) -> int:
-        return object.__sizeof__(self) + sys.getsizeof(self.x)
+        return object.__sizeof__(self) + sys.getsizeof(self.x) + sys.getsizeof(self.counts)
 
     @property
     def n_points(self) -> int:
@@ -218,6 +224,11 @@ class Directions(Features):
 
 class Reference(Protocol):
     """What points of their own are measured against; picklable."""
+
+    @property
+    def counts(self) -> FloatArray | None:
+        """As of a `Source`."""
+        ...
 
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return squared distances to all points, shape (r, N)."""

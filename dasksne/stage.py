@@ -84,11 +84,18 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         job.watcher.blocks_done("joint probabilities", stage, job.n_stages, done, len(shards))
     if kept is not None:
         kept.clear()
+    entropy, counts, own_degrees = calibration.entropy, job.source.counts, 0.0
+    if counts is not None:
+        entropy = counts * entropy
+        # Copies are at distance 0: the probability of one is 1 / normaliser, both ways.
+        own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(-calibration.log_normaliser)
     return SNEObjective(
         job.executor,
         shards,
         plan.shard_rows,
-        float(np.sum(calibration.entropy)),
+        float(np.sum(entropy)),
         plan.repulsion,
         job.settings.repulsion_rtol,
+        None if counts is None else job.executor.broadcast(counts, len(shards) + 1),
+        own_degrees,
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from dasksne.kernels.compiled import (
     exp_nonpositive,
+    part_of,
     single_exp_nonpositive,
     strict,
     summation,
@@ -35,7 +36,7 @@ class Calibration(NamedTuple):
     precision: FloatArray
     """beta_i, in units of 1 / distance^2."""
     log_normaliser: FloatArray
-    """log sum_{k != i} exp(-beta_i d_ik)."""
+    """log sum_{k != i} exp(-beta_i d_ik), over all copies of points that count more than once."""
     entropy: FloatArray
     """-sum_j p_{j|i} log p_{j|i}, in nats."""
     cutoff: FloatArray
@@ -47,7 +48,11 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    distances: FloatArray, first_row: int, perplexity: float, tail_mass: float = 0.0
+    distances: FloatArray,
+    first_row: int,
+    perplexity: float,
+    tail_mass: float = 0.0,
+    counts: FloatArray | None = None,
 ) -> Calibration:
     """Find each row's precision so that its entropy is log(perplexity), then drop its tail.
 
@@ -62,6 +67,9 @@ def calibrate(
     tail_mass : float
         The most that a row drops, in [0, 1), before the rest is normalised again. Entries as near
         as the last one kept are kept too.
+    counts : array of shape (N,), float64, optional
+        How often each point counts; once unless given. A point that counts c times has c - 1 others
+        in its place. Does not go with a tail_mass.
 
     Notes
     -----
@@ -71,7 +79,7 @@ def calibrate(
     Where k points share the smallest distance and k >= perplexity no precision reaches it; the row
     is then uniform over those k, its limit.
     """
-    return _fill(distances, first_row, math.log(perplexity), np.nan, tail_mass)
+    return _fill(distances, first_row, math.log(perplexity), np.nan, tail_mass, counts)
 
 
 def normalise(
@@ -79,9 +87,10 @@ def normalise(
     first_row: int,
     precision: float | FloatArray,
     tail_mass: float = 0.0,
+    counts: FloatArray | None = None,
 ) -> Calibration:
     """Return rows at a given precision, or each at one of its own; otherwise as `calibrate`."""
-    return _fill(distances, first_row, np.nan, precision, tail_mass)
+    return _fill(distances, first_row, np.nan, precision, tail_mass, counts)
 
 
 def _fill(
@@ -90,6 +99,7 @@ def _fill(
     target: float,
     precision: float | FloatArray,
     tail_mass: float,
+    counts: FloatArray | None,
 ) -> Calibration:
     n_rows = distances.shape[0]
     out = Calibration(
@@ -100,7 +110,8 @@ def _fill(
         dropped=np.zeros(n_rows),
         kept=np.full(n_rows, distances.shape[1] - 1.0),
     )
-    _calibrate(distances, first_row, target, np.full(n_rows, precision), tail_mass, *out)
+    given = np.full(n_rows, precision)
+    _calibrate(distances, first_row, counts, target, given, tail_mass, *out)
     return out
 
 
@@ -108,6 +119,7 @@ def _fill(
 def _calibrate(  # type: ignore[no-untyped-def]
     distances,
     first_row,
+    counts,
     target,
     given,
     tail_mass,
@@ -126,17 +138,20 @@ def _calibrate(  # type: ignore[no-untyped-def]
     limit = math.log(n / tail_mass) if tail_mass > 0.0 else np.inf
     for i in range(distances.shape[0]):
         own = first_row + i
-        before, after = distances[i, :own], distances[i, own + 1 :]
+        row = _others(distances[i], own, counts)
+        before, after = row[0], row[1]
         least, total = _least_and_sum(before)
         other, rest = _least_and_sum(after)
         nearest = min(least, other)
+        if row[4] > 0.0:
+            nearest = 0.0
         if not math.isnan(given[i]):
             beta = edge = given[i]
-            s0, s1, _, _, far, _, _ = _moments(before, after, nearest, beta, limit)
+            s0, s1, _, _, far, _, _ = _moments(row, nearest, beta, limit)
         else:
             mean = (total + rest) / (before.size + after.size) - nearest
             mean = max(mean, SMALLEST_MEAN * nearest) or 1.0
-            beta, s0, s1, far, edge = _solve(distances[i], own, nearest, mean, target, limit, rough)
+            beta, s0, s1, far, edge = _solve(row, nearest, mean, target, limit, rough)
         precision[i] = beta
         shift = math.log(s0) - beta * nearest
         log_normaliser[i] = shift
@@ -151,38 +166,63 @@ def _calibrate(  # type: ignore[no-untyped-def]
 
 
 @strict
-def _solve(d, own, nearest, mean, target, limit, rough):  # type: ignore[no-untyped-def]
+def _others(d, own, counts):  # type: ignore[no-untyped-def]
+    """Return a row without the point's own entry, and how often each entry left counts.
+
+    The distances before and after it, their counts, and how many copies the point itself has.
+    """
+    before, after = part_of(counts, 0, own), part_of(counts, own + 1, d.size)
+    return d[:own], d[own + 1 :], before, after, _copies(counts, own)
+
+
+@strict
+def _copies(counts, own):  # type: ignore[no-untyped-def]
+    if counts is None:
+        return 0.0
+    return counts[own] - 1.0 if own < counts.size else 0.0
+
+
+@strict
+def _solve(row, nearest, mean, target, limit, rough):  # type: ignore[no-untyped-def]
     """Return what `_newton` does, of a row whose mean excess over its nearest distance is known.
 
     That mean need not be exact.
     """
-    before, after = d[:own], d[own + 1 :]
-    ties = _write_excess(before, nearest, 1.0 / mean, rough)
-    ties += _write_excess(after, nearest, 1.0 / mean, rough[before.size :])
+    before, after, times, times_after, copies = row
+    ties = _write_excess(before, times, nearest, 1.0 / mean, rough) + copies
+    ties += _write_excess(after, times_after, nearest, 1.0 / mean, rough[before.size :])
     if math.log(ties) >= target:
-        gap = _gap(d, own, nearest)
+        gap = min(_gap(before, nearest), _gap(after, nearest))
         beta = 745.0 / gap if gap < np.inf else 1.0
-        s0, s1, _, _, far, _, _ = _moments(before, after, nearest, beta, limit)
+        s0, s1, _, _, far, _, _ = _moments(row, nearest, beta, limit)
         return beta, s0, s1, far, beta
-    t = _estimate(rough[: before.size + after.size], target) - math.log(mean)
-    return _newton(before, after, nearest, t, target, limit)
+    t = _estimate(rough[: before.size + after.size], times, target) - math.log(mean)
+    return _newton(row, nearest, t, target, limit)
 
 
 @summation
-def _write_excess(d, nearest, scale, out):  # type: ignore[no-untyped-def]
+def _write_excess(d, times, nearest, scale, out):  # type: ignore[no-untyped-def]
     """Write how much farther than the nearest, in units that fit a float32; return the ties."""
-    ties = 0
+    ties = 0.0
     for j in range(d.size):
         excess = d[j] - nearest
-        ties += 0 if excess > 0.0 else 1
+        count = 1.0
+        if times is not None:
+            count = times[j]
+        ties += 0.0 if excess > 0.0 else count
         out[j] = np.float32(scale * excess)
     return ties
 
 
 @strict
-def _estimate(excess, target):  # type: ignore[no-untyped-def]
-    """Return t = log(beta) at the target entropy, as near as float32 gets."""
+def _estimate(excess, times, target):  # type: ignore[no-untyped-def]
+    """Return t = log(beta) at the target entropy, as near as float32 gets.
+
+    Where points count more than once, no nearer than where the search begins.
+    """
     t, low, high = USUAL, -np.inf, np.inf
+    if times is not None:
+        return t
     for _ in range(ROUGH_PASSES):
         s0, s1, s2 = _single_moments(excess, np.float32(math.exp(t)))
         mean = s1 / s0
@@ -226,7 +266,7 @@ def _single_moments(excess, beta):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _newton(before, after, nearest, t, target, limit):  # type: ignore[no-untyped-def]
+def _newton(row, nearest, t, target, limit):  # type: ignore[no-untyped-def]
     """Solve for t = log(beta) by Newton's method in a bracket.
 
     Return beta, two moments there, the weight of what is far, and the precision at which it is.
@@ -234,7 +274,7 @@ def _newton(before, after, nearest, t, target, limit):  # type: ignore[no-untype
     low, high = -np.inf, np.inf
     for _ in range(MAX_PASSES):
         beta = math.exp(t)
-        s0, s1, s2, s3, f0, f1, f2 = _moments(before, after, nearest, beta, limit)
+        s0, s1, s2, s3, f0, f1, f2 = _moments(row, nearest, beta, limit)
         mean = s1 / s0
         excess = math.log(s0) + mean - target
         variance = s2 / s0 - mean * mean
@@ -254,7 +294,7 @@ def _newton(before, after, nearest, t, target, limit):  # type: ignore[no-untype
         if t in (low, high):  # the bracket is one rounding wide
             break
     beta = math.exp(t)
-    s0, s1, _, _, f0, _, _ = _moments(before, after, nearest, beta, limit)
+    s0, s1, _, _, f0, _, _ = _moments(row, nearest, beta, limit)
     return beta, s0, s1, f0, beta
 
 
@@ -272,33 +312,36 @@ def _least_and_sum(d):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _gap(d, own, nearest):  # type: ignore[no-untyped-def]
+def _gap(d, nearest):  # type: ignore[no-untyped-def]
     """Return the smallest positive excess over the nearest distance; infinity if there is none."""
     gap = np.inf
     for j in range(d.size):
-        if j != own and d[j] > nearest:
+        if d[j] > nearest:
             gap = min(gap, d[j] - nearest)
     return gap
 
 
 @strict
-def _moments(before, after, nearest, beta, limit):  # type: ignore[no-untyped-def]
+def _moments(row, nearest, beta, limit):  # type: ignore[no-untyped-def]
     """Return the sums of x^k e^-x over all others, x = beta (d - nearest).
 
     For k = 0 to 3 over all, then for k = 0 to 2 over those with x at the limit or beyond.
     """
-    a0, a1, a2, a3, a4, a5, a6 = _partial_moments(before, nearest, beta, limit)
-    b0, b1, b2, b3, b4, b5, b6 = _partial_moments(after, nearest, beta, limit)
-    return a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5, a6 + b6
+    before, after, times, times_after, copies = row
+    a0, a1, a2, a3, a4, a5, a6 = _partial_moments(before, times, nearest, beta, limit)
+    b0, b1, b2, b3, b4, b5, b6 = _partial_moments(after, times_after, nearest, beta, limit)
+    return a0 + b0 + copies, a1 + b1, a2 + b2, a3 + b3, a4 + b4, a5 + b5, a6 + b6
 
 
 @summation
-def _partial_moments(d, nearest, beta, limit):  # type: ignore[no-untyped-def]
+def _partial_moments(d, times, nearest, beta, limit):  # type: ignore[no-untyped-def]
     s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
     f0, f1, f2 = 0.0, 0.0, 0.0
     for j in range(d.size):
         x = beta * (d[j] - nearest)
         e = exp_nonpositive(-x)
+        if times is not None:
+            e *= times[j]
         xe = x * e
         s0 += e
         s1 += xe

@@ -6,9 +6,17 @@ from dasksne.kernels.compiled import strict
 from dasksne.types import FloatArray
 
 
-def squared_deviations(x_rows: FloatArray, mean: FloatArray) -> FloatArray:
-    """Return a row block's share of the sum of (X - mean)^2 of each feature, shape (D,)."""
-    return np.asarray(np.sum(np.square(x_rows - mean), axis=0))
+def squared_deviations(
+    x_rows: FloatArray, mean: FloatArray, counts: FloatArray | None = None
+) -> FloatArray:
+    """Return a row block's share of the sum of (X - mean)^2 of each feature, shape (D,).
+
+    Each row counts as often as said, or once.
+    """
+    squares = np.square(x_rows - mean)
+    if counts is not None:
+        squares *= counts[:, np.newaxis]
+    return np.asarray(np.sum(squares, axis=0))
 
 
 def is_constant(mean: FloatArray, variance: FloatArray, n_points: int) -> FloatArray:
@@ -17,7 +25,9 @@ def is_constant(mean: FloatArray, variance: FloatArray, n_points: int) -> FloatA
     return np.asarray(variance <= n_points * eps * variance + np.square(n_points * eps * mean))
 
 
-def covariance_product(x_rows: FloatArray, mean: FloatArray, vectors: FloatArray) -> FloatArray:
+def covariance_product(
+    x_rows: FloatArray, mean: FloatArray, vectors: FloatArray, counts: FloatArray | None = None
+) -> FloatArray:
     """Return a row block's share of (X - mean)^T (X - mean) V.
 
     Parameters
@@ -25,13 +35,18 @@ def covariance_product(x_rows: FloatArray, mean: FloatArray, vectors: FloatArray
     x_rows : array of shape (r, D)
     mean : array of shape (D,)
     vectors : array of shape (D, k)
+    counts : array of shape (r,), optional
+        How often each row counts; once unless given.
 
     Returns
     -------
     array of shape (D, k)
     """
     centred = x_rows - mean
-    return np.asarray(centred.T @ (centred @ vectors))
+    products = centred @ vectors
+    if counts is not None:
+        products *= counts[:, np.newaxis]
+    return np.asarray(centred.T @ products)
 
 
 def scores(centred: FloatArray, components: FloatArray) -> FloatArray:

@@ -1,15 +1,16 @@
 """The repulsion as Gaussian sums by non-uniform FFTs: O(N), exact to a stated error in each row.
 
-With K_ij = exp(-|y_i - y_j|^2), u = K 1, Z = u - 1, w = 1 / Z and v = K w,
+With K_ij = exp(-|y_i - y_j|^2), c_i how often each point counts, which is once as a rule, u = K c,
+Z = u - 1, w = c / Z and v = K w,
 
-    R_i = sum_j (q_{j|i} + q_{i|j}) (y_i - y_j) = -1/2 (w_i grad u_i + grad v_i).
+    R_i = c_i sum_j c_j (q_{j|i} + q_{i|j}) (y_i - y_j) = -1/2 (w_i grad u_i + c_i grad v_i).
 
 The Gaussian's transform falls off like a Gaussian, so each sum is: the points' Fourier modes up to
 |k| = 2 `Tiling.reach` (`spread`; modes of row blocks add), times that transform (and i k for a
 derivative), back at the points. A map over row blocks takes the phases one by one:
 
 1. `choose_tiling`, from the map and the error allowed;
-2. modes of the weights 1: the sum of `spread` over the blocks;
+2. modes of the weights c: the sum of `spread` over the blocks;
 3. `first_pass` of each block, with these modes;
 4. modes of the weights w: the sum of `spread` over the blocks;
 5. `second_pass` of each block, with these modes and the isolated rows of all blocks.
@@ -75,13 +76,15 @@ def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, Fl
     return repulsion_by(tiling, y, rtol)
 
 
-def repulsion_by(tiling: Tiling, y: FloatArray, rtol: float) -> tuple[FloatArray, FloatArray]:
+def repulsion_by(
+    tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Return R, shape (N, d), and log Z of a whole map, shape (d, N), with a given tiling."""
     rows = slice(0, y.shape[1])
-    ones = spread(tiling, y, rows, np.ones(rows.stop))
-    first = first_pass(tiling, ones, y, rows, rtol)
-    weights = spread(tiling, y, rows, first.weights)
-    return second_pass(tiling, weights, y, first, first.isolated), first.log_z
+    modes = spread(tiling, y, rows, np.ones(rows.stop) if counts is None else counts)
+    first = first_pass(tiling, modes, y, rows, rtol, counts)
+    modes = spread(tiling, y, rows, first.weights)
+    return second_pass(tiling, modes, y, first, first.isolated, counts), first.log_z
 
 
 def spread(tiling: Tiling, y: FloatArray, rows: slice, weights: FloatArray) -> ComplexArray:
@@ -106,7 +109,12 @@ def spread(tiling: Tiling, y: FloatArray, rows: slice, weights: FloatArray) -> C
 
 
 def first_pass(
-    tiling: Tiling, modes: ComplexArray, y: FloatArray, rows: slice, rtol: float = 1e-8
+    tiling: Tiling,
+    modes: ComplexArray,
+    y: FloatArray,
+    rows: slice,
+    rtol: float = 1e-8,
+    counts: FloatArray | None = None,
 ) -> FirstPass:
     """Return the normalisers of some rows, and the repulsion that each owes to its own q.
 
@@ -115,9 +123,11 @@ def first_pass(
     tiling, y, rows
         As for `spread`.
     modes : array of shape (tiles, *tiling.modes)
-        Of all rows with weights 1.
+        Of all rows with weights c.
     rtol : float
         As for `repulsion_fourier`.
+    counts : array of shape (N,), float64, optional
+        c, how often each point counts; once unless given.
 
     Notes
     -----
@@ -128,20 +138,27 @@ def first_pass(
     reached = tiling.targets(own)
     u, *gradient = _gaussian_sums(tiling, modes, own, reached, with_value=True)
     acting = np.zeros(own.shape[1])
+    masses = tiling.points if counts is None else tiling.masses(y, counts)
     for tile, points in reached:
-        acting[points] += tiling.points[tile]
+        acting[points] += masses[tile]
     z = u - 1.0
     trusted = z >= LARGEST_ERROR * tiling.eps / rtol * acting
     log_z = np.log(z, where=trusted, out=np.empty_like(z))
-    weights = np.divide(1.0, z, where=trusted, out=np.zeros_like(z))
+    times = 1.0 if counts is None else counts[rows]
+    weights = np.divide(times, z, where=trusted, out=np.zeros_like(z))
     force = -0.5 * weights * np.array(gradient)
     alone = np.flatnonzero(~trusted)
-    isolated, log_z[alone], force[:, alone] = isolated_rows(y, rows.start + alone)
+    isolated, log_z[alone], force[:, alone] = isolated_rows(y, rows.start + alone, counts)
     return FirstPass(rows, log_z, weights, force, isolated)
 
 
 def second_pass(
-    tiling: Tiling, modes: ComplexArray, y: FloatArray, first: FirstPass, isolated: IsolatedRows
+    tiling: Tiling,
+    modes: ComplexArray,
+    y: FloatArray,
+    first: FirstPass,
+    isolated: IsolatedRows,
+    counts: FloatArray | None = None,
 ) -> FloatArray:
     """Return R_i of the rows of a first pass, shape (rows, d).
 
@@ -154,11 +171,15 @@ def second_pass(
     first : FirstPass
     isolated : IsolatedRows
         Of the whole map.
+    counts : array of shape (N,), float64, optional
+        As for the first pass.
     """
     own = y[:, first.rows]
     gradient = _gaussian_sums(tiling, modes, own, tiling.targets(own), with_value=False)
+    if counts is not None:
+        gradient *= counts[first.rows]
     force = first.repulsion - 0.5 * gradient
-    add_reactions(y, isolated, first.rows, force)
+    add_reactions(y, isolated, first.rows, force, counts)
     return np.ascontiguousarray(force.T)
 
 

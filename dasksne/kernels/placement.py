@@ -32,8 +32,13 @@ SMALLEST = 1e-100
 """Added to a curvature that may be zero, as it is where one point has all of q."""
 
 
-def weighted_means(distances: FloatArray, precision: FloatArray, y: FloatArray) -> FloatArray:
-    """Return sum_j p_{j|i} y_j of new points, p_{j|i} proportional to exp(-beta_i d_ij).
+def weighted_means(
+    distances: FloatArray,
+    precision: FloatArray,
+    y: FloatArray,
+    counts: FloatArray | None = None,
+) -> FloatArray:
+    """Return sum_j p_{j|i} y_j of new points, p_{j|i} proportional to c_j exp(-beta_i d_ij).
 
     Parameters
     ----------
@@ -43,17 +48,19 @@ def weighted_means(distances: FloatArray, precision: FloatArray, y: FloatArray) 
         beta_i.
     y : array of shape (d, N), float64
         The map, transposed.
+    counts : array of shape (N,), float64, optional
+        c, how often each point of the map counts; once unless given.
 
     Returns
     -------
     array of shape (r, d), float64
     """
     out = np.empty((distances.shape[0], y.shape[0]))
-    _weighted_means(distances, precision, y, out)
+    _weighted_means(distances, precision, y, counts, out)
     return out
 
 
-def place(targets: FloatArray, y: FloatArray) -> FloatArray:
+def place(targets: FloatArray, y: FloatArray, counts: FloatArray | None = None) -> FloatArray:
     """Return where new points cost least on a map that stays as it is.
 
     Each row is worked out on its own, by Newton's method with shortened steps from the weighted
@@ -65,6 +72,8 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
         See `weighted_means`.
     y : array of shape (d, N), float64
         The map, transposed.
+    counts : array of shape (N,), float64, optional
+        How often each point of the map counts; once unless given.
 
     Returns
     -------
@@ -81,21 +90,21 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     are in one place goes there.
     """
     out = np.empty(targets.shape)
-    _place(targets, y, ROUNDING * float(np.max(np.abs(y))), out)
+    _place(targets, y, counts, ROUNDING * float(np.max(np.abs(y))), out)
     return out
 
 
 @strict
-def _weighted_means(distances, precision, y, out):  # type: ignore[no-untyped-def]
+def _weighted_means(distances, precision, y, counts, out):  # type: ignore[no-untyped-def]
     p = np.empty(distances.shape[1])
     for i in range(distances.shape[0]):
-        total = _exponentials(p, _scaled(distances[i], -precision[i], p))
+        total = _exponentials(p, _scaled(distances[i], -precision[i], p), counts)
         for k in range(y.shape[0]):
             out[i, k] = _weighted_sum(p, y[k]) / total
 
 
 @strict
-def _place(targets, y, rounding, out):  # type: ignore[no-untyped-def]
+def _place(targets, y, counts, rounding, out):  # type: ignore[no-untyped-def]
     d, n = y.shape
     z = np.empty((d, n))
     q = np.empty(n)
@@ -107,7 +116,7 @@ def _place(targets, y, rounding, out):  # type: ignore[no-untyped-def]
             for j in range(n):
                 z[k, j] = y[k, j] - targets[i, k]
         u = np.zeros(d)
-        cost = _evaluate(z, u, q, gradient, hessian)
+        cost = _evaluate(z, counts, u, q, gradient, hessian)
         for _ in range(MAX_STEPS):
             if math.sqrt(_dot(gradient, gradient)) <= rounding:
                 break
@@ -116,19 +125,19 @@ def _place(targets, y, rounding, out):  # type: ignore[no-untyped-def]
             if not decrement > LAST_DECREMENT:
                 u += step
                 break
-            cost = _descend(z, u, cost, decrement, step, q, gradient, hessian)
+            cost = _descend(z, counts, u, cost, decrement, step, q, gradient, hessian)
         for k in range(d):
             out[i, k] = targets[i, k] + u[k]
 
 
 @strict
-def _descend(z, u, cost, decrement, step, q, gradient, hessian):  # type: ignore[no-untyped-def]
+def _descend(z, counts, u, cost, decrement, step, q, gradient, hessian):  # type: ignore[no-untyped-def]
     """Move u along a step, halved until the cost falls; evaluate there."""
     share = 1.0
     allowed = ROUNDING * (1.0 + abs(cost))
     while True:
         trial = u + share * step
-        new = _evaluate(z, trial, q, gradient, hessian)
+        new = _evaluate(z, counts, trial, q, gradient, hessian)
         enough = new <= cost - SUFFICIENT_DECREASE * share * decrement + allowed
         if enough or share < SHORTEST_STEP:
             u[:] = trial
@@ -137,11 +146,11 @@ def _descend(z, u, cost, decrement, step, q, gradient, hessian):  # type: ignore
 
 
 @strict
-def _evaluate(z, u, q, gradient, hessian):  # type: ignore[no-untyped-def]
+def _evaluate(z, counts, u, q, gradient, hessian):  # type: ignore[no-untyped-def]
     """Return half of the cost at u, wall included; write its derivatives. q is for work."""
     d = u.size
     largest = _exponents(z, u, q)
-    total = _exponentials(q, largest)
+    total = _exponentials(q, largest, counts)
     for k in range(d):
         gradient[k] = _weighted_sum(q, z[k]) / total
     for k in range(d):
@@ -217,11 +226,13 @@ def _exponents(z, u, out):  # type: ignore[no-untyped-def]
 
 
 @summation
-def _exponentials(x, largest):  # type: ignore[no-untyped-def]
-    """Replace x by exp(x - largest) and return the sum."""
+def _exponentials(x, largest, counts):  # type: ignore[no-untyped-def]
+    """Replace x by exp(x - largest), as often as it counts, and return the sum."""
     total = 0.0
     for j in range(x.size):
         x[j] = exp_nonpositive(x[j] - largest)
+        if counts is not None:
+            x[j] *= counts[j]
         total += x[j]
     return total
 

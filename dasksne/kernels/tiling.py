@@ -101,6 +101,13 @@ class Tiling(NamedTuple):
         """Return the points that lie in each tile; y has shape (d, n)."""
         return self._members(y, [(0,) * y.shape[0]])
 
+    def masses(self, y: FloatArray, counts: FloatArray) -> FloatArray:
+        """Return how often the points of each tile count together, shape (T,); y is all of it."""
+        found = np.zeros(self.occupied.size)
+        for tile, points in self.sources(y):
+            found[tile] = np.sum(counts[points])
+        return found
+
     def targets(self, y: FloatArray) -> Members:
         """Return the points within reach of each tile; y has shape (d, n)."""
         steps = [(-1, 0, 1) if count > 1 else (0,) for count in self.cells]

@@ -24,6 +24,19 @@ SHARES_BYTES = 128 << 20
 FEWEST_TASKS = 16
 
 
+def weighted_mean(executor: Executor, source: Features) -> FloatArray:
+    """Return the mean of points that count so often each, shape (D,)."""
+    assert source.counts is not None  # noqa: S101 - else the look at the data has it
+    shares = executor.map(_weighted_sum, row_chunks(*source.x.shape), source)
+    total = np.sum([executor.result(share) for share in shares], axis=0)
+    return np.asarray(total / np.sum(source.counts))
+
+
+def _weighted_sum(rows: slice, source: Features) -> FloatArray:
+    assert source.counts is not None  # noqa: S101 - as above
+    return np.asarray(np.sum(source.counts[rows, np.newaxis] * source.read(rows), axis=0))
+
+
 def principal_components(
     executor: Executor,
     source: Features,
@@ -120,7 +133,8 @@ def _covariance_product(
     starts = (slice(rows.start + chunk.start, rows.start + chunk.stop) for chunk in chunks)
     total = np.zeros_like(vectors)
     for chunk in starts:
-        total += covariance_product(source.read(chunk), mean, vectors)
+        counts = None if source.counts is None else source.counts[chunk]
+        total += covariance_product(source.read(chunk), mean, vectors, counts)
     return total
 
 

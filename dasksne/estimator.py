@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import zarr
 from dask.utils import parse_bytes
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -22,7 +23,7 @@ from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
-from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of
+from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of, weights_of
 from dasksne.source import bytes_of
 from dasksne.staging import Data, as_collection, is_graph, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
@@ -204,12 +205,12 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.callbacks = callbacks
         self.verbose = verbose
 
-    def fit(self, X: Any, y: None = None) -> Self:  # noqa: ARG002 - scikit-learn's convention
+    def fit(self, X: Any, y: None = None, sample_weight: Any = None) -> Self:  # noqa: ARG002 - scikit-learn's convention
         """Compute the map of X; see `fit_transform`."""
-        self._fit(X)
+        self._fit(X, sample_weight)
         return self
 
-    def fit_transform(self, X: Any, y: None = None) -> Any:  # noqa: ARG002
+    def fit_transform(self, X: Any, y: None = None, sample_weight: Any = None) -> Any:  # noqa: ARG002
         """Compute the map of X.
 
         Parameters
@@ -220,6 +221,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             cost), a Dask array or data frame, or a Zarr array.
         y : None
             Not used.
+        sample_weight : array of shape (N,), optional
+            How often each point counts, 1 or more, not necessarily a whole number: the map is that
+            of the data with so many copies of each row, at the cost of the rows given. (A start
+            that tells copies apart, such as a random one, is that of the rows.) A point of weight 0
+            has no part in it, and is placed on the finished map as `transform` does; this needs X
+            in memory and no store. Does not go with `tail_mass`, affinities or "momentum"; and of
+            more than 20,000 points, all start at the target perplexity.
 
         Returns
         -------
@@ -235,7 +243,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         StoreError
             The store exists already or cannot be written.
         """
-        data = self._fit(X)
+        data = self._fit(X, sample_weight)
         if isinstance(data, da.Array) and not isinstance(X, zarr.Array):
             return as_asked(self, X, da.from_array(self.embedding_, chunks=(data.chunks[0], -1)))
         return self.embedding_
@@ -345,8 +353,49 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 executor=executor,
             )
 
-    def _fit(self, X: Any) -> Data:
-        settings, data = self._settings(), self._data(X)
+    def _fit(self, X: Any, sample_weight: Any) -> Data:
+        data = self._data(X)
+        weights = weights_of(sample_weight, data.shape[0])
+        if weights is None or np.all(weights > 0.0):
+            self._fit_all(data, self._settings(weights))
+        else:
+            self._fit_weighted(data, weights)
+        return data
+
+    def _fit_weighted(self, data: Data, weights: FloatArray) -> None:
+        """Fit the points that have a weight, then place the others."""
+        fitted = weights > 0.0
+        self._require_placeable(data, fitted)
+        settings = self._settings(weights[fitted])
+        if not isinstance(settings.init, str) and len(settings.init) == len(fitted):
+            settings = replace(settings, init=settings.init[fitted])
+        columns = fitted if settings.metric in PAIRWISE else slice(None)
+        self._fit_all(data[fitted][:, columns], settings)
+        assert self._fitted is not None  # noqa: S101 - the data is in memory
+        embedding = np.empty((len(fitted), settings.n_components))
+        embedding[fitted] = self.embedding_
+        with current_executor() as executor:
+            embedding[~fitted] = place_now(executor, self._fitted, data[~fitted][:, columns])
+        self.embedding_ = embedding
+
+    def _require_placeable(self, data: Data, fitted: npt.NDArray[np.bool_]) -> None:
+        """Raise InvalidInputError where points of weight 0 could not be placed after the fit."""
+        where = None
+        if self.store is not None:
+            where = "with store=, as a run has all of its points"
+        elif isinstance(data, da.Array):
+            where = "in a Dask collection, which the model does not keep"
+        elif np.ndim(self.sigma) > 0:
+            where = "with a sigma for each point"
+        if where is not None:
+            raise InvalidInputError(
+                f"sample_weight[{int(np.argmin(fitted))}] = 0: a point without weight is not taken "
+                f"{where}; leave such rows out, and place them with transform where that is open"
+            )
+        if np.count_nonzero(fitted) < 2:
+            raise InvalidInputError("sample_weight is above 0 for fewer than two points")
+
+    def _fit_all(self, data: Data, settings: Settings) -> None:
         settings = launch.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
             result = launch.launch(
@@ -358,7 +407,6 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 watcher=watcher,
             )
         self._keep(result)
-        return data
 
     def _run(self) -> Run | None:
         return None if self.store is None else Run.locate(self.store, self.storage_options)
@@ -390,7 +438,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 stacklevel=3,
             )
 
-    def _settings(self) -> Settings:
+    def _settings(self, weights: FloatArray | None = None) -> Settings:
         random = check_random_state(self.random_state)
         return Settings(
             n_components=self.n_components,
@@ -414,6 +462,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             save=tuple(self.save),
             checkpoint_seconds=self.checkpoint_seconds,
             seed=int(random.randint(np.iinfo(np.int32).max)),
+            # Where all count once there is nothing to weigh.
+            sample_weight=None if weights is None or np.all(weights == 1.0) else weights,
         )
 
     def _callbacks(self) -> list[Callback]:

@@ -63,7 +63,7 @@ def go_through_stages(
         calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
-            constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
+            constant_cost = _constant_cost(job, calibration)
         objective = make_objective(job, affinities, k)
         max_iter = 0 if job.stopped else schedule[k].max_iter
         optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
@@ -91,6 +91,13 @@ def go_through_stages(
         unreached=unreached,
         tails=tails,
     )
+
+
+def _constant_cost(job: Job, calibration: Calibration) -> float:
+    """Return what a map with all points in one place costs."""
+    costs = np.log(job.settings.n_counted(job.plan.n_points) - 1.0) - calibration.entropy
+    counts = job.source.counts
+    return float(np.sum(costs if counts is None else counts * costs))
 
 
 def _count_unreached(job: Job, calibration: Calibration) -> int:
@@ -122,7 +129,8 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
     optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=tol)
     with _recording(job, k, states) as record:
         while is_open(states) and not job.stopped:
-            states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+            states = step_all(optimiser, states, objective.evaluate_all)
+            states = leave_behind(states, job.source.counts)
             record(states)
     return concluded(_winner(states), stage.max_iter, stage.tol)
 
@@ -172,12 +180,18 @@ def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
         iteration=state.iteration,
         max_iter=job.schedule[k].max_iter,
         cost=state.cost,
-        gradient_norm=float(np.sqrt(np.sum(state.gradient**2))),
+        gradient_norm=_gradient_norm(job, state),
         step=state.step,
         evaluations=evaluations_before + state.evaluations,
         seconds=job.elapsed,
         embedding=embedding,
     )
+
+
+def _gradient_norm(job: Job, state: State) -> float:
+    squares, counts = state.gradient**2, job.source.counts
+    # A row is the sum over the copies of its point, which share it evenly.
+    return float(np.sqrt(np.sum(squares if counts is None else squares / counts[:, np.newaxis])))
 
 
 def save_start(job: Job, start: FloatArray) -> None:

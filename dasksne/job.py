@@ -55,7 +55,7 @@ def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
     return stages(
         annealing,
         settings.perplexity,
-        n_points,
+        settings.n_counted(n_points),
         tol=settings.tol,
         max_iter=settings.max_iter,
         # Momentum takes many more, and shakes the map in the first of them.
@@ -105,7 +105,9 @@ class Outcome(NamedTuple):
     embedding: FloatArray
     cost: float
     constant_cost: float
-    """Of a map with all points in one place: N log(N - 1) less the entropies of P's rows."""
+    """Of a map with all points in one place: N log(N - 1) less the entropies of P's rows.
+
+    Here and in the cost, points that count several times are so many."""
     n_iter: int
     history: dict[str, FloatArray]
     stopped: str
@@ -114,11 +116,6 @@ class Outcome(NamedTuple):
     """Rows whose perplexity cannot be reached."""
     tails: Tails | None
     """What dropping tails did; None where none were dropped."""
-
-    @property
-    def cost_per_point(self) -> float:
-        """C / N."""
-        return self.cost / len(self.embedding)
 
     @property
     def share_explained(self) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_with_start, compare_workers
+from dasksne.components import weighted_mean
 from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
@@ -35,7 +36,7 @@ from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
 from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
-from dasksne.source import ArrayRows, Rows, Source, StoredRows, bytes_of
+from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of
 from dasksne.staging import (
     Data,
     Look,
@@ -279,9 +280,12 @@ def _launch(
         if look is None or preparation is not None:
             look = look_at(executor, rows, settings.metric)
             planned = plan(sampled_share(look.source(rows, settings.metric), settings))
+        look = look._replace(counts=settings.sample_weight)
         source = look.source(_keeping(rows, planned), settings.metric)
-        if isinstance(rows, ArrayRows):
+        if isinstance(rows, ArrayRows) or source.counts is not None:
             executor.hold(source)
+        if isinstance(source, Features) and source.counts is not None:
+            look = look._replace(mean=weighted_mean(executor, source))
         job = _make_job(
             executor,
             source,
@@ -378,10 +382,11 @@ def _resume(run: Run, watcher: Watcher) -> Result:
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
         create_arrays(run, plan, settings)
-        look = Look(state["exponent"], np.array(state["mean"]), state["fingerprint"])
+        mean = np.array(state["mean"])
+        look = Look(state["exponent"], mean, state["fingerprint"], settings.sample_weight)
         rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)
         source = look.source(rows, settings.metric)
-        if isinstance(rows, ArrayRows):
+        if isinstance(rows, ArrayRows) or source.counts is not None:
             executor.hold(source)
         job = _make_job(
             executor,
@@ -423,6 +428,11 @@ def _difference(store: Run | None, settings: Settings, look: Look | None) -> str
         f"{name}={there.get(name)!r} where {asked[name]!r} is asked for"
         for name in asked
         if name != "seed" and there.get(name) != asked[name]
+    ]
+    differing += [
+        f"another {name}"
+        for name, values in settings.arrays.items()
+        if there.get(name) == asked[name] and not np.array_equal(values, store.read(ARRAYS[name]))
     ]
     # Of prepared data the run knows what it came to only.
     known = None if settings.prepares else look
@@ -557,7 +567,8 @@ def _finish(job: Job, outcome: Outcome) -> None:
         if column.size:
             run.write(f"history/{name}", slice(None), column)
     if "Q" in job.settings.save:
-        for part in job.executor.map(_write_q, plan.blocks, run, job.executor.broadcast(y)):
+        shared = job.executor.broadcast(y), job.executor.broadcast(job.source.counts)
+        for part in job.executor.map(_write_q, plan.blocks, run, *shared):
             job.executor.wait(part)
     run.delete("S")
     run.delete("landmarks")
@@ -587,11 +598,11 @@ def _found_before(run: Run) -> Outcome:
     )
 
 
-def _write_q(rows: slice, run: Run, y: FloatArray) -> None:
+def _write_q(rows: slice, run: Run, y: FloatArray, counts: FloatArray | None) -> None:
     """Write rows of Q: conditional probabilities at precision one."""
     distances = np.empty((rows.stop - rows.start, len(y)))
     squared_distances(y[rows], y, distances)
-    found = normalise(distances, rows.start, precision=1.0)
+    found = normalise(distances, rows.start, precision=1.0, counts=counts)
     conditional_probabilities(distances, rows.start, found, distances)
     run.write("Q", rows, distances)
 
@@ -600,7 +611,7 @@ def report(result: Result) -> dict[str, Any]:
     """Return what was chosen, needed and found, in plain values."""
     return {
         **asdict(result.plan),
-        "cost_per_point": result.outcome.cost_per_point,
+        "cost_per_point": result.outcome.cost / result.settings.n_counted(result.plan.n_points),
         "share_explained": result.outcome.share_explained,
         "stopped": result.outcome.stopped,
         "rows_below_perplexity": result.outcome.unreached,

@@ -71,6 +71,7 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
         or settings.perplexity is None
         or settings.metric in PAIRWISE  # the landmarks' distances would be a large copy
         or settings.optimizer != "lbfgs"
+        or settings.sample_weight is not None  # a few heavy points would be in no set, or in all
     ):
         return None
     density = settings.perplexity / n_points

@@ -369,10 +369,12 @@ def _costs(rows: slice, source: Source, y: FloatArray, given: Width | Calibratio
     costs = []
     for panel, a, b in panels(rows, source, y):
         if isinstance(given, Width):
-            found = given.calibrate(a, panel.start)
+            found = given.calibrate(a, panel.start, source.counts)
         else:
             found = Calibration(*(values[panel] for values in given))
-        log_z = normalise(b, panel.start, precision=1.0).log_normaliser
+        log_z = normalise(b, panel.start, precision=1.0, counts=source.counts).log_normaliser
         conditional_probabilities(a, panel.start, found, a)
+        if source.counts is not None:
+            a *= source.counts
         costs.append(np.sum(np.multiply(a, b, out=b), axis=1) + log_z - found.entropy)
     return np.concatenate(costs)

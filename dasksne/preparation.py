@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.delayed import delayed
 
-from dasksne.components import OVERSAMPLING, principal_components
+from dasksne.components import OVERSAMPLING, principal_components, weighted_mean
 from dasksne.executor import Executor
 from dasksne.kernels.components import is_constant, scores, squared_deviations
 from dasksne.run import Run
@@ -101,8 +101,8 @@ def prepare(
         store_rows(x, run, "euclidean", name=RAW, by_workers=not blind)
         rows = readable_rows(run, RAW, blind=blind)
     look = look or look_at(executor, rows, "euclidean")
-    source = Features(rows, look.exponent)
-    if blind:
+    source = Features(rows, look.exponent, settings.sample_weight)
+    if blind or source.counts is not None:
         executor.hold(source)
     preparation = _find(executor, source, look, settings)
     if isinstance(x, da.Array) and isinstance(rows, StoredRows):
@@ -116,10 +116,13 @@ def _find(executor: Executor, source: Features, look: Look, settings: Settings) 
     """Return what prepares the data as the settings ask for."""
     n_points, n_features = source.x.shape
     mean, scale, unit = look.mean, np.ones(n_features), 0
+    if source.counts is not None:
+        mean = weighted_mean(executor, source)
     if settings.scale:
         chunks = row_chunks(n_points, n_features)
         shares = executor.map(_squared_deviations, chunks, source, executor.broadcast(mean))
-        variance = np.sum([executor.result(share) for share in shares], axis=0) / n_points
+        total = np.sum([executor.result(share) for share in shares], axis=0)
+        variance = total / settings.n_counted(n_points)
         # A constant feature has no scale of its own, and becomes zero without rounding.
         constant = is_constant(mean, variance, n_points)
         scale = np.where(constant, scale, np.sqrt(variance))
@@ -155,7 +158,8 @@ def _prepared_later(rows: StoredRows, preparation: Preparation, settings: Settin
 
 
 def _squared_deviations(rows: slice, source: Features, mean: FloatArray) -> FloatArray:
-    return squared_deviations(source.read(rows), mean)
+    counts = None if source.counts is None else source.counts[rows]
+    return squared_deviations(source.read(rows), mean, counts)
 
 
 def _prepared_rows(rows: slice, source: Features, preparation: Preparation) -> FloatArray:

@@ -3,6 +3,8 @@
     X            (N, D)   the data, as given, or as it was prepared; of sparse affinities a
                           group, as of a sparse P, with all rows in its block 0
     start, sigma          options that are arrays
+    sample_weight (N,)    how often each point counts, where not once each; all p are then those of
+                  one copy of a point picking one copy of another
     preparation/ mean (D,), scale (D,) and components (D, K), where X was prepared by them; raw is
                   what was given, until that is done
     precision    (N,)     beta_i, in units of 1 / distance^2

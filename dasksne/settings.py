@@ -24,7 +24,7 @@ PAIRWISE = ("precomputed", "affinities")
 SMALLEST_RTOL = 1e-12
 """Fourier sums in double precision carry about two digits less than their points."""
 SAVES = ("distances", "Q")
-ARRAYS = {"init": "start", "sigma": "sigma"}
+ARRAYS = {"init": "start", "sigma": "sigma", "sample_weight": "sample_weight"}
 """Options that may be arrays, and the names that a run keeps them under, beside its attributes."""
 
 
@@ -53,6 +53,8 @@ class Settings:
     save: tuple[str, ...]
     checkpoint_seconds: float
     seed: int
+    sample_weight: FloatArray | None = None
+    """How often each point counts, 1 or more; not an option of `dasksne.SNE`, but of its `fit`."""
 
     def __post_init__(self) -> None:
         self._become_plain()
@@ -74,6 +76,26 @@ class Settings:
         require_width(self.perplexity, self.sigma, self.metric)
         if self.metric == "affinities" and "distances" in self.save:
             raise InvalidInputError("save='distances': affinities say nothing of distances")
+        if self.sample_weight is not None:
+            self._require_weighable()
+
+    def _require_weighable(self) -> None:
+        """Raise InvalidInputError where an option does not go with weights."""
+        if self.tail_mass > 0.0:
+            raise InvalidInputError(
+                f"tail_mass={self.tail_mass:g} does not go with sample_weight, which needs every "
+                "entry of P; leave one of the two out"
+            )
+        if self.metric == "affinities":
+            raise InvalidInputError(
+                "sample_weight does not go with metric='affinities', which say nothing of what "
+                "copies of a point are to each other; give affinities of all points, or features"
+            )
+        if self.optimizer == "momentum":
+            raise InvalidInputError(
+                "sample_weight does not go with optimizer='momentum', whose jitter moves copies "
+                "apart; use optimizer='lbfgs'"
+            )
 
     def _require_preparation(self) -> None:
         if self.pca is not None:
@@ -119,9 +141,13 @@ class Settings:
         """Return the features of prepared data."""
         return n_features if self.pca is None else self.pca
 
+    def n_counted(self, n_points: int) -> float:
+        """Return how many points there are, each as often as it counts."""
+        return n_points if self.sample_weight is None else float(np.sum(self.sample_weight))
+
     def require_fits(self, n_points: int, n_features: int) -> None:
         """Raise InvalidInputError where an option does not go with N points of D features."""
-        require_reachable(self.perplexity, n_points)
+        require_reachable(self.perplexity, self.n_counted(n_points))
         require_one_each(self.sigma, n_points)
         if self.pca is not None and self.pca > min(n_points, n_features):
             raise InvalidInputError(
@@ -150,7 +176,7 @@ class Settings:
     @classmethod
     def from_json(cls, values: dict[str, Any], arrays: Mapping[str, FloatArray]) -> "Settings":
         """Return the settings that `to_json` gave, from that and the arrays."""
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         known["save"] = tuple(known["save"])
         return cls(**{**known, **arrays})
 
@@ -229,11 +255,41 @@ def sigma_of(sigma: float | FloatArray | None, row: int) -> str:
     return f"sigma[{row}]={sigma[row]:g}" if isinstance(sigma, np.ndarray) else f"sigma={sigma}"
 
 
-def require_reachable(perplexity: float | None, n_points: int) -> None:
+def weights_of(sample_weight: Any, n_points: int) -> FloatArray | None:
+    """Return how often each of N points counts, 0 or from 1 on, as a new array.
+
+    Raises
+    ------
+    InvalidInputError
+        It is none of that.
+    """
+    if sample_weight is None:
+        return None
+    try:
+        weights = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInputError("sample_weight must be an array of numbers") from None
+    if weights.shape != (n_points,):
+        raise InvalidInputError(
+            f"sample_weight has shape {weights.shape}; it must be ({n_points},), one number for "
+            "each point"
+        )
+    allowed = (weights == 0.0) | ((weights >= 1.0) & np.isfinite(weights))
+    bad = np.flatnonzero(~allowed)
+    if bad.size:
+        raise InvalidInputError(
+            f"sample_weight[{bad[0]}] = {weights[bad[0]]:g}; a weight must be finite, and 1 or "
+            "more, or 0 for a point that is only placed: it says how often a point counts; "
+            "multiply all by one number so that the smallest is 1"
+        )
+    return weights
+
+
+def require_reachable(perplexity: float | None, n_points: float) -> None:
     """Raise InvalidInputError where no row of N points has such a perplexity."""
     if perplexity is not None and not perplexity < n_points - 1:
         raise InvalidInputError(
-            f"perplexity={perplexity:g} must be below N - 1 = {n_points - 1}, the number "
+            f"perplexity={perplexity:g} must be below N - 1 = {n_points - 1:.12g}, the number "
             "of neighbours that a point has; lower it"
         )
 

@@ -88,7 +88,8 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     if counts is not None:
         entropy = counts * entropy
         # Copies are at distance 0: the probability of one is 1 / normaliser, both ways.
-        own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(-calibration.log_normaliser)
+        log_p = np.where(counts > 1.0, -calibration.log_normaliser, -np.inf)
+        own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(log_p)
     return SNEObjective(
         job.executor,
         shards,

@@ -56,10 +56,12 @@ class Look(NamedTuple):
     """Of each feature, so divided."""
     fingerprint: str
     """SHA-256 of shape and values."""
+    counts: FloatArray | None = None
+    """How often each point counts, where not once each; the mean is then to be that of copies."""
 
     def source(self, rows: Rows, metric: str) -> Source:
         """Return the distances between the rows that were looked at."""
-        return source_of(rows, self.exponent, metric)
+        return source_of(rows, self.exponent, metric, self.counts)
 
 
 def as_collection(x: Any, fewest: int = 2) -> Any:
@@ -250,7 +252,8 @@ def stored_rows(run: Run, name: str = "X") -> StoredRows:
 def stored_source(run: Run) -> Source:
     """Return the distances of a run's data, as its attributes describe it."""
     state = run.state
-    return source_of(stored_x(run), state["exponent"], state["parameters"]["metric"])
+    counts = run.read_whole("sample_weight") if run.has("sample_weight") else None
+    return source_of(stored_x(run), state["exponent"], state["parameters"]["metric"], counts)
 
 
 def _look(inspections: Iterable[Inspection], shape: tuple[int, int], metric: str) -> Look:

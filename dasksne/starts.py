@@ -8,6 +8,7 @@ from dasksne.job import Job
 from dasksne.optimise.schedule import spectral_perplexity
 from dasksne.optimise.spectral import spectral_start
 from dasksne.optimise.symmetry import break_symmetry
+from dasksne.optimise.state import spread
 from dasksne.source import Features
 from dasksne.stage import calibrate_rows, make_objective
 from dasksne.staging import Look
@@ -32,7 +33,7 @@ def first_map(job: Job, look: Look) -> FloatArray:
         y = pca_start(job.executor, job.source, look.mean, settings.n_components, settings.seed)
     else:
         y = random_start(job.plan.n_points, settings.n_components, settings.seed)
-    return finished_start(y, settings.seed)
+    return finished_start(y, settings.seed, job.source.counts)
 
 
 def rival_maps(job: Job, start: FloatArray) -> list[FloatArray]:
@@ -44,18 +45,18 @@ def rival_maps(job: Job, start: FloatArray) -> list[FloatArray]:
     spectral: 1,000 points of a 100-dimensional Gaussian 3145.0, 3143.0 and 3143.2; an S-shaped
     sheet 82, 141 and 24; digits 2567, 2589 and 2601.)
     """
-    settings = job.settings
+    settings, counts = job.settings, job.source.counts
     annealed = is_annealed(job)
     tries = settings.races and job.stages_before == job.stages_after == 0
     maps = [start] if annealed else []
     if annealed or tries:
         spectral = spectral_map(job, len(job.schedule) - 1)
-        maps.append(finished_start(spectral, settings.seed))
+        maps.append(finished_start(spectral, settings.seed, counts))
     if tries:
         first = settings.seed + 1
         maps += [
             finished_start(
-                random_start(job.plan.n_points, settings.n_components, seed), settings.seed
+                random_start(job.plan.n_points, settings.n_components, seed), settings.seed, counts
             )
             for seed in range(first, first + RANDOM_RIVALS)
         ]
@@ -76,9 +77,9 @@ def is_annealed(job: Job) -> bool:
     )
 
 
-def finished_start(y: FloatArray, seed: int) -> FloatArray:
+def finished_start(y: FloatArray, seed: int, counts: FloatArray | None = None) -> FloatArray:
     """Return a map centred, and spanning all of its dimensions."""
-    return break_symmetry(y - np.mean(y, axis=0), seed=seed)
+    return break_symmetry(y - np.average(y, axis=0, weights=counts), seed=seed)
 
 
 def random_start(n_points: int, n_components: int, seed: int) -> FloatArray:
@@ -106,8 +107,8 @@ def pca_start(
         tolerance=TOLERANCE,
     )
     y = component_scores(executor, source, mean, components)
-    spread = np.std(y[:, 0])
-    y = y / spread if spread > 0.0 else y
+    widest = spread(y[:, :1], source.counts)[0]
+    y = y / widest if widest > 0.0 else y
     return np.hstack([y, random_start(n, n_components - count, seed)])
 
 
@@ -121,4 +122,6 @@ def spectral_map(job: Job, k: int) -> FloatArray:
     def product(v: FloatArray) -> FloatArray:
         return np.asarray(degrees[:, np.newaxis] * v - objective.attraction(v))
 
-    return spectral_start(product, degrees, settings.n_components, seed=settings.seed)
+    return spectral_start(
+        product, degrees, settings.n_components, seed=settings.seed, counts=job.source.counts
+    )

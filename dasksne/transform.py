@@ -102,7 +102,7 @@ def fitted_map(
     if isinstance(source, Features):
         points = source
     elif isinstance(source, Precomputed):
-        points = GivenDistances(source.exponent)
+        points = GivenDistances(source.exponent, source.counts)
     return FittedMap(
         points=points,
         embedding=embedding,
@@ -164,14 +164,16 @@ def _place_chunk(X: npt.NDArray[Any], fitted: FittedMap, block_info: Any) -> Flo
 
 def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
     """Place some prepared rows, so many at a time as a row block has."""
+    assert fitted.points is not None  # noqa: S101 - the map is open
+    counts = fitted.points.counts
     embedding = fitted.embedding.read(slice(0, fitted.embedding.shape[0]))
     y = np.ascontiguousarray(embedding.T)
     placed = np.empty((len(X), embedding.shape[1]))
     for rows in _slices(len(X), fitted.block_rows):
         nearest, least, excess = _measure(X[rows], fitted)
         # The row of a point that is none of the columns is numbered past the last of them.
-        precision = fitted.width.calibrate(excess, len(embedding)).precision
-        placed[rows] = place(weighted_means(excess, precision, y), y)
+        precision = fitted.width.calibrate(excess, len(embedding), counts).precision
+        placed[rows] = place(weighted_means(excess, precision, y, counts), y, counts)
         known = least == 0.0
         placed[rows][known] = embedding[nearest[known]]
     return placed

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 SAMPLE = 1000
 """Points that the question is asked of: the answer does not get better with more."""
@@ -11,7 +11,9 @@ BANDWIDTH = 1.0 / 3.0
 RIDGE = 1e-10
 
 
-def independent_columns(eigenmap: FloatArray, n_components: int, *, seed: int = 0) -> list[int]:
+def independent_columns(
+    eigenmap: FloatArray, n_components: int, *, seed: int = 0, counts: FloatArray | None = None
+) -> list[int]:
     """Return the columns that the ones before them explain least; the first is always one.
 
     On a long strip the second eigenvector is a parabola over the first, the third a cubic, and the
@@ -26,6 +28,8 @@ def independent_columns(eigenmap: FloatArray, n_components: int, *, seed: int = 
         How many columns to choose, at most k.
     seed : int
         Of the sample of points.
+    counts : array of shape (N,), optional
+        How often each point counts; once unless given.
 
     Returns
     -------
@@ -48,13 +52,22 @@ def independent_columns(eigenmap: FloatArray, n_components: int, *, seed: int = 
     [0, 2]
     """
     n_points, n_columns = eigenmap.shape
-    if n_points > SAMPLE:
+    if counts is not None:
+        eigenmap = eigenmap[_sampled_copies(counts)]
+    elif n_points > SAMPLE:
         generator = np.random.Generator(np.random.Philox(key=seed))
         eigenmap = eigenmap[np.sort(generator.choice(n_points, SAMPLE, replace=False))]
     unexplained = [np.inf]
     unexplained += [_unexplained(eigenmap[:, :k], eigenmap[:, k]) for k in range(1, n_columns)]
     # Stable, so that of two equal columns the smoother one is taken.
     return sorted(int(k) for k in np.argsort(-np.array(unexplained), kind="stable")[:n_components])
+
+
+def _sampled_copies(counts: FloatArray) -> IntArray:
+    """Return each point as often as it counts; of more copies than SAMPLE, evenly so many."""
+    ends = np.cumsum(counts)
+    wanted = min(SAMPLE, int(ends[-1]))
+    return np.searchsorted(ends, (np.arange(wanted) + 0.5) * (ends[-1] / wanted))
 
 
 def _unexplained(predictors: FloatArray, response: FloatArray) -> float:

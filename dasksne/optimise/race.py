@@ -22,11 +22,11 @@ TWIN = "came to the map of another start"
 S = TypeVar("S", bound=State)
 
 
-def leave_behind(states: Sequence[S]) -> list[S]:
+def leave_behind(states: Sequence[S], counts: FloatArray | None = None) -> list[S]:
     """Return the states, those stopped that will not come below the lowest, as they fall now.
 
     Nor does one go on whose map is the lowest one's. A state is judged once it has WINDOW
-    iterations to be judged by.
+    iterations to be judged by. The centre of a map is that of points that count so often, or once.
 
     Examples
     --------
@@ -42,7 +42,9 @@ def leave_behind(states: Sequence[S]) -> list[S]:
     [None, None, 'left behind by another start']
     """
     first = leader(states)
-    return [s if s is first else replace(s, stopped=_reason_to_stop(s, first)) for s in states]
+    return [
+        s if s is first else replace(s, stopped=_reason_to_stop(s, first, counts)) for s in states
+    ]
 
 
 def leader(states: Sequence[S]) -> S:
@@ -56,19 +58,20 @@ def is_open(states: Sequence[State]) -> bool:
     return any(state.stopped is None and state is not first for state in states)
 
 
-def _reason_to_stop(state: State, first: State) -> str | None:
+def _reason_to_stop(state: State, first: State, counts: FloatArray | None) -> str | None:
     if state.recent_costs.size <= WINDOW:
         return state.stopped
     fall = float(state.recent_costs[0]) - state.cost
     if not state.cost - PATIENCE * fall < first.cost and not state.cost <= first.cost:
         return BEHIND
-    return TWIN if _are_same(state.y, first.y) else state.stopped
+    return TWIN if _are_same(state.y, first.y, counts) else state.stopped
 
 
-def _are_same(y: FloatArray, other: FloatArray) -> bool:
-    change = _from_centre(y) - _from_centre(other)
+def _are_same(y: FloatArray, other: FloatArray, counts: FloatArray | None) -> bool:
+    change = _from_centre(y, counts) - _from_centre(other, counts)
     return bool(np.max(np.abs(change)) <= SAME * extent(other))
 
 
-def _from_centre(y: FloatArray) -> FloatArray:
-    return np.asarray(np.sqrt(np.sum((y - np.mean(y, axis=0)) ** 2, axis=1)))
+def _from_centre(y: FloatArray, counts: FloatArray | None) -> FloatArray:
+    centre = np.average(y, axis=0, weights=counts)
+    return np.asarray(np.sqrt(np.sum((y - centre) ** 2, axis=1)))

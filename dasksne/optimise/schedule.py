@@ -46,7 +46,7 @@ class Stage(NamedTuple):
 def stages(
     annealing: Literal["auto"] | Sequence[float] | None,
     perplexity: float,
-    n_points: int,
+    n_points: float,
     *,
     tol: float,
     max_iter: int,
@@ -61,8 +61,8 @@ def stages(
         perplexities, in that order, then the target unless it is the last already.
     perplexity : float
         The target.
-    n_points : int
-        N.
+    n_points : float
+        N, points that count several times counted so often.
     tol : float
         Of the last stage.
     max_iter : int
@@ -97,7 +97,7 @@ def stages(
             if not 1.0 < value < n_points - 1:
                 raise InvalidInputError(
                     f"annealing holds the perplexity {value:g}; each must be above 1 and below "
-                    f"N - 1 = {n_points - 1}"
+                    f"N - 1 = {n_points - 1:.12g}"
                 )
         if before and before[-1] == perplexity:
             before.pop()

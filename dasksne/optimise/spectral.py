@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dasksne.optimise.harmonics import independent_columns
-from dasksne.optimise.state import inner
+from dasksne.optimise.state import inner, spread
 from dasksne.types import FloatArray
 
 MAX_PRODUCTS = 60
@@ -25,6 +25,7 @@ def laplacian_eigenmap(
     *,
     seed: int = 0,
     max_products: int = MAX_PRODUCTS,
+    counts: FloatArray | None = None,
 ) -> FloatArray:
     """Return the smoothest maps of the graph that S weighs, each column with standard deviation 1.
 
@@ -43,6 +44,8 @@ def laplacian_eigenmap(
         Of the first columns.
     max_products : int
         Calls of `product` at most.
+    counts : array of shape (N,), optional
+        How often each point counts in mean and deviation; once unless given. (S has it already.)
 
     Returns
     -------
@@ -82,8 +85,8 @@ def laplacian_eigenmap(
         if count % CHECK_EVERY == 0 and _ritz(basis, images, n_components)[1] <= RESIDUAL:
             break
     y: FloatArray = _ritz(basis, images, n_components)[0] / root
-    y -= np.mean(y, axis=0)
-    deviation = np.std(y, axis=0)
+    y -= np.average(y, axis=0, weights=counts)
+    deviation = spread(y, counts)
     y /= np.where(deviation > 0.0, deviation, 1.0)
     return y
 
@@ -94,6 +97,7 @@ def spectral_start(
     n_components: int = 2,
     *,
     seed: int = 0,
+    counts: FloatArray | None = None,
 ) -> FloatArray:
     """Return the smoothest map whose columns do not repeat each other, shape (N, n_components).
 
@@ -102,8 +106,8 @@ def spectral_start(
     before (`harmonics.independent_columns`).
     """
     wanted = min(n_components + SPARE, max(degrees.size - 1, n_components))
-    eigenmap = laplacian_eigenmap(product, degrees, wanted, seed=seed)
-    return eigenmap[:, independent_columns(eigenmap, n_components, seed=seed)]
+    eigenmap = laplacian_eigenmap(product, degrees, wanted, seed=seed, counts=counts)
+    return eigenmap[:, independent_columns(eigenmap, n_components, seed=seed, counts=counts)]
 
 
 def _orthonormal(block: FloatArray, basis: FloatArray) -> FloatArray:

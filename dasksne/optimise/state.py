@@ -169,6 +169,14 @@ def extent(y: FloatArray) -> float:
     return float(np.max(np.max(y, axis=0) - np.min(y, axis=0)))
 
 
+def spread(y: FloatArray, counts: FloatArray | None = None) -> FloatArray:
+    """Return the standard deviation of each column, of rows that count so often, or once."""
+    if counts is None:
+        return np.asarray(np.std(y, axis=0))
+    centred = y - np.average(y, axis=0, weights=counts)
+    return np.asarray(np.sqrt(np.average(centred**2, axis=0, weights=counts)))
+
+
 def largest_move(change: FloatArray) -> float:
     """Return the largest Euclidean length of a row."""
     # Scaled first, so that no square overflows or vanishes.

@@ -357,26 +357,28 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         data = self._data(X)
         weights = weights_of(sample_weight, data.shape[0])
         if weights is None or np.all(weights > 0.0):
-            self._fit_all(data, self._settings(weights))
+            self._keep(self._fit_all(data, self._settings(weights)))
         else:
-            self._fit_weighted(data, weights)
+            self._keep(self._fit_some(data, weights))
         return data
 
-    def _fit_weighted(self, data: Data, weights: FloatArray) -> None:
+    def _fit_some(self, data: Data, weights: FloatArray) -> launch.Result:
         """Fit the points that have a weight, then place the others."""
         fitted = weights > 0.0
         self._require_placeable(data, fitted)
         settings = self._settings(weights[fitted])
         if not isinstance(settings.init, str) and len(settings.init) == len(fitted):
             settings = replace(settings, init=settings.init[fitted])
-        columns = fitted if settings.metric in PAIRWISE else slice(None)
-        self._fit_all(data[fitted][:, columns], settings)
-        assert self._fitted is not None  # noqa: S101 - the data is in memory
+        chosen, others = data[fitted], data[~fitted]
+        if settings.metric in PAIRWISE:
+            chosen, others = chosen[:, fitted], others[:, fitted]
+        result = self._fit_all(chosen, settings)
+        assert result.fitted is not None  # noqa: S101 - the data is in memory
         embedding = np.empty((len(fitted), settings.n_components))
-        embedding[fitted] = self.embedding_
+        embedding[fitted] = result.outcome.embedding
         with current_executor() as executor:
-            embedding[~fitted] = place_now(executor, self._fitted, data[~fitted][:, columns])
-        self.embedding_ = embedding
+            embedding[~fitted] = place_now(executor, result.fitted, others)
+        return result._replace(outcome=result.outcome._replace(embedding=embedding))
 
     def _require_placeable(self, data: Data, fitted: npt.NDArray[np.bool_]) -> None:
         """Raise InvalidInputError where points of weight 0 could not be placed after the fit."""
@@ -393,12 +395,15 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 f"{where}; leave such rows out, and place them with transform where that is open"
             )
         if np.count_nonzero(fitted) < 2:
-            raise InvalidInputError("sample_weight is above 0 for fewer than two points")
+            raise InvalidInputError(
+                f"sample_weight is zero for all but {np.count_nonzero(fitted)} points; a map has "
+                "two at least"
+            )
 
-    def _fit_all(self, data: Data, settings: Settings) -> None:
+    def _fit_all(self, data: Data, settings: Settings) -> launch.Result:
         settings = launch.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
-            result = launch.launch(
+            return launch.launch(
                 data,
                 settings,
                 store=self._run(),
@@ -406,7 +411,6 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 watcher=watcher,
             )
-        self._keep(result)
 
     def _run(self) -> Run | None:
         return None if self.store is None else Run.locate(self.store, self.storage_options)

@@ -146,9 +146,7 @@ KINDS: dict[str, Callable[..., Source]] = {
 }
 
 
-def source_of(
-    rows: Rows, exponent: int, metric: str, counts: FloatArray | None = None
-) -> Source:
+def source_of(rows: Rows, exponent: int, metric: str, counts: FloatArray | None = None) -> Source:
     """Return the source of a metric, of values up to 2**exponent or divided by that."""
     if metric == "affinities" and isinstance(rows, ArrayRows) and issparse(rows.array):
         return SparseAffinities(rows, exponent)

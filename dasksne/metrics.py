@@ -375,6 +375,6 @@ def _costs(rows: slice, source: Source, y: FloatArray, given: Width | Calibratio
         log_z = normalise(b, panel.start, precision=1.0, counts=source.counts).log_normaliser
         conditional_probabilities(a, panel.start, found, a)
         if source.counts is not None:
-            a *= source.counts
+            np.multiply(a, source.counts, out=a)
         costs.append(np.sum(np.multiply(a, b, out=b), axis=1) + log_z - found.entropy)
     return np.concatenate(costs)

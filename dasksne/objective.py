@@ -115,8 +115,8 @@ def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray]]:
     found = []
     for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
         force, energy = stack_rows(pulls)
-        log_z = log_z if counts is None else counts * log_z
-        cross_entropy = float(0.5 * np.sum(energy) + np.sum(log_z))
+        log_zs = np.sum(log_z if counts is None else counts * log_z)
+        cross_entropy = float(0.5 * np.sum(energy) + log_zs)
         found.append((cross_entropy, 2.0 * (force - push)))
     return found
 

@@ -11,6 +11,7 @@ from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.settings import sigma_of
+from dasksne.types import FloatArray
 
 
 class Affinities(NamedTuple):
@@ -84,7 +85,8 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         job.watcher.blocks_done("joint probabilities", stage, job.n_stages, done, len(shards))
     if kept is not None:
         kept.clear()
-    entropy, counts, own_degrees = calibration.entropy, job.source.counts, 0.0
+    entropy, counts = calibration.entropy, job.source.counts
+    own_degrees: FloatArray | float = 0.0
     if counts is not None:
         entropy = counts * entropy
         # Copies are at distance 0: the probability of one is 1 / normaliser, both ways.

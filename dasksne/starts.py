@@ -7,8 +7,8 @@ from dasksne.executor import Executor
 from dasksne.job import Job
 from dasksne.optimise.schedule import spectral_perplexity
 from dasksne.optimise.spectral import spectral_start
-from dasksne.optimise.symmetry import break_symmetry
 from dasksne.optimise.state import spread
+from dasksne.optimise.symmetry import break_symmetry
 from dasksne.source import Features
 from dasksne.stage import calibrate_rows, make_objective
 from dasksne.staging import Look

@@ -67,7 +67,7 @@ def _sampled_copies(counts: FloatArray) -> IntArray:
     """Return each point as often as it counts; of more copies than SAMPLE, evenly so many."""
     ends = np.cumsum(counts)
     wanted = min(SAMPLE, int(ends[-1]))
-    return np.searchsorted(ends, (np.arange(wanted) + 0.5) * (ends[-1] / wanted))
+    return np.asarray(np.searchsorted(ends, (np.arange(wanted) + 0.5) * (ends[-1] / wanted)))
 
 
 def _unexplained(predictors: FloatArray, response: FloatArray) -> float:

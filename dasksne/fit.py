@@ -66,7 +66,7 @@ def go_through_stages(
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, affinities, k)
         max_iter = 0 if job.stopped else schedule[k].max_iter
-        optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
             restored = None
@@ -101,9 +101,10 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def _optimiser(
+def make_optimiser(
     job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
 ) -> Optimiser[Any]:
+    """Return the optimiser of stage k that the job's settings ask for."""
     if job.settings.optimizer == "lbfgs":
         return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees())
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
@@ -119,10 +120,14 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
     """
     stage = job.schedule[k]
     tol, max_iter = max(EARLY_TOL, stage.tol), min(RACE_ITERATIONS, stage.max_iter)
-    optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=tol)
-    with _recording(job, k, states) as record:
+    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=tol)
+    with recording(job, k, states) as record:
         while is_open(states) and not job.stopped:
-            states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+            optimisers = [optimiser] * len(states)
+            following = step_all(
+                optimisers, states, lambda maps: objective.evaluate_all(list(maps.values()))
+            )
+            states = leave_behind(following)
             record(states)
     return concluded(_winner(states), stage.max_iter, stage.tol)
 
@@ -137,7 +142,7 @@ def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops."""
-    with _recording(job, k, [state]) as record:
+    with recording(job, k, [state]) as record:
         while state.stopped is None and not job.stopped:
             state = step(optimiser, state, objective)
             record([state])
@@ -186,7 +191,7 @@ def save_start(job: Job, start: FloatArray) -> None:
 
 
 @contextmanager
-def _recording(
+def recording(
     job: Job, k: int, states: Sequence[State]
 ) -> Iterator[Callable[[Sequence[State]], None]]:
     """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.

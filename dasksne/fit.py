@@ -25,9 +25,9 @@ from dasksne.optimise.state import (
     step,
     step_all,
 )
-from dasksne.stage import calibrate_rows, make_objective
+from dasksne.stage import Affinities, calibrate_rows, make_objective
 from dasksne.starts import rival_maps
-from dasksne.tails import describe_tails
+from dasksne.tails import Tails, column_losses, describe_tails, error_bounds
 from dasksne.types import FloatArray
 
 UNREACHED = 1e-6
@@ -59,7 +59,10 @@ def go_through_stages(
         racing = [y]
         if last and not job.stopped and restored is None:
             racing += [*rivals, *rival_maps(job, start)]
-        affinities = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
+        drops = last and job.stages_after == 0 and job.settings.tail_mass > 0.0
+        affinities = calibrate_rows(
+            job, schedule[k].perplexity, k, keep=job.keeps and last, losses=drops
+        )
         calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
@@ -78,9 +81,9 @@ def go_through_stages(
                 states = [_race(job, k, states, objective)]
             state = _iterate(job, k, optimiser, states[0], objective)
         y = state.y
+        if drops:
+            tails = _describe_tails(job, affinities, objective, y)
         del objective  # and with it S, before the next stage makes its own
-        if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
-            tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
     return Outcome(
         embedding=state.y,
         cost=state.cost,
@@ -91,6 +94,18 @@ def go_through_stages(
         unreached=unreached,
         tails=tails,
     )
+
+
+def _describe_tails(
+    job: Job, affinities: Affinities, objective: SNEObjective, y: FloatArray
+) -> Tails:
+    """Return what truncation did at a map, with the bound of the error at every point."""
+    cut, _, lost = affinities
+    tail_mass = job.settings.tail_mass
+    if lost is None:
+        lost = column_losses(job.executor, job.source, cut, tail_mass, job.plan.shard_rows)
+    bounds = error_bounds(cut, y, objective.degrees, lost, tail_mass)
+    return describe_tails(job.executor, job.source, cut, y, bounds)
 
 
 def _count_unreached(job: Job, calibration: Calibration) -> int:
@@ -106,7 +121,7 @@ def make_optimiser(
 ) -> Optimiser[Any]:
     """Return the optimiser of stage k that the job's settings ask for."""
     if job.settings.optimizer == "lbfgs":
-        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees())
+        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees)
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
     if k > 0:  # the first stage has shaken the map enough
         return Momentum(step_size, max_iter=max_iter, tol=tol, jitter=0.0)

@@ -8,6 +8,7 @@ one pass over S.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,9 @@ class SNEObjective:
         parts = self.executor.map(_attract, self.shards, shared)
         return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
+    @cached_property
     def degrees(self) -> FloatArray:
-        """Return S 1, shape (N,)."""
+        """S 1, shape (N,)."""
         parts = self.executor.map(_degrees, self.shards)
         return np.concatenate([self.executor.result(part) for part in parts])
 

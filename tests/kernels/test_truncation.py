@@ -6,7 +6,7 @@ import reference
 
 from dasksne.kernels.calibration import Calibration, calibrate
 from dasksne.kernels.probabilities import append_joint, conditional_probabilities
-from dasksne.kernels.tails import add_losses, add_own_losses, masses_lost
+from dasksne.kernels.tails import SMALLEST_SHARE, add_losses, add_own_losses, masses_lost
 
 
 def rows_of(X, perplexity, tail_mass):
@@ -96,6 +96,9 @@ def test_what_columns_lose_is_bounded_from_above(rng, tail_mass):
     dropped /= 1.0 - cut.dropped[:, None]  # of what is left
     true, found = dropped.sum(axis=0), masses_lost(lost, cut, tail_mass)
     assert np.all(true <= found)
+    counted = np.where(dropped > 1.001 * SMALLEST_SHARE * tail_mass / 120, dropped, 0.0)
+    nothing_else = cut._replace(dropped=np.zeros(120))
+    assert np.all(counted.sum(axis=0) <= masses_lost(lost, nothing_else, tail_mass))
     assert np.all(found <= 1.1 * true + 0.1 * tail_mass)
 
 

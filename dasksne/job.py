@@ -90,6 +90,10 @@ class Event(NamedTuple):
 class Watcher(Protocol):
     """Somebody who looks on while a run goes its way."""
 
+    def work_began(self, work: str) -> None:
+        """See that work on all of X begins, before the first stage."""
+        ...
+
     def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
         """See how many row blocks of some work other than iterations are done."""
         ...

@@ -274,9 +274,10 @@ def _launch(
     with place as run, executor:
         kept = run if store is not None or not in_memory else None
         x, rows, preparation = _bring(
-            executor, x, look, settings, kept, in_memory=in_memory, blind=bool(blind)
+            executor, x, look, settings, kept, watcher, in_memory=in_memory, blind=bool(blind)
         )
         if look is None or preparation is not None:
+            watcher.work_began("looking at X")
             look = look_at(executor, rows, settings.metric)
             planned = plan(sampled_share(look.source(rows, settings.metric), settings))
         source = look.source(_keeping(rows, planned), settings.metric)
@@ -318,6 +319,7 @@ def _bring(
     look: Look | None,
     settings: Settings,
     run: Run | None,
+    watcher: Watcher,
     *,
     in_memory: bool,
     blind: bool,
@@ -328,9 +330,11 @@ def _bring(
     """
     preparation = None
     if settings.prepares:
+        watcher.work_began("preparing X")
         x, preparation = prepare(executor, x, look, settings, run, in_memory=in_memory, blind=blind)
     if run is None:
         return x, ArrayRows(x), preparation
+    watcher.work_began("storing X")
     store_rows(x, run, settings.metric, by_workers=not blind)
     run.delete(RAW)
     rows = ArrayRows(x) if in_memory else readable_rows(run, "X", blind=blind)

@@ -54,6 +54,11 @@ class Reporter:
             if self._terminal or self._notebook:
                 sys.stderr.write("\n")
 
+    def work_began(self, work: str) -> None:
+        """Report work that goes before all stages: at once, as nobody knows how long it takes."""
+        self._written = None
+        self._report(work, None)
+
     def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
         """Report work of a stage that goes by row blocks."""
         self._report(

@@ -4,13 +4,13 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 
 import matplotlib.image
 import numpy as np
 import pytest
 from bokeh.document import Document
 from bokeh.models import ColorBar, GlyphRenderer, HoverTool, LegendItem
+from browser import TEXT, Page
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -250,30 +250,7 @@ def test_a_few_numbers_far_outside_do_not_take_the_scale(tmp_path, rng, drawn):
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-
-
-def seen(page, folder):
-    """Return what a browser shows of a page where no name of the network is known."""
-    picture = folder / "seen.png"
-    subprocess.run(
-        [
-            CHROMIUM,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--hide-scrollbars",
-            "--window-size=1000,700",
-            "--virtual-time-budget=10000",
-            f"--user-data-dir={folder / 'profile'}",
-            f"--screenshot={picture}",
-            page.as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    return matplotlib.image.imread(picture)[..., :3]
+SPAN = "(range => range.end - range.start)(Bokeh.documents[0].roots()[0].x_range)"
 
 
 @pytest.mark.slow
@@ -282,17 +259,25 @@ def seen(page, folder):
 def test_a_browser_shows_the_page_without_a_network(tmp_path, rng, n):
     codes = np.arange(n) % 3
     y = 0.1 * rng.normal(size=(n, 2)) + np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])[codes]
-    plot(y, tmp_path / "map.html", labels=codes)
-    picture = seen(tmp_path / "map.html", tmp_path)
-    columns = []
-    for colour in FEW_COLOURS[:3]:
-        near = np.abs(picture - to_rgb(colour)).max(axis=2) < 0.02
-        columns.append(np.flatnonzero(near.any(axis=0)))
-        assert near[:, :850].sum() > 50, f"{colour} is on the map"
-        assert near[:, 850:].any(), f"{colour} is in the legend"
-    left, right, above = (np.median(found[found < 850]) for found in columns)
-    assert abs(left - above) < 50
-    assert right - left > 300
+    plot(y, tmp_path / "map.html", labels=np.array(["cat", "cow", "dog"])[codes], name="animal")
+    with Page(CHROMIUM, tmp_path / "map.html", tmp_path) as page:
+        picture, places = page.picture(), []
+        for colour in FEW_COLOURS[:3]:
+            near = np.abs(picture - to_rgb(colour)).max(axis=2) < 0.02
+            rows, columns = np.nonzero(near[:, :850])
+            assert rows.size > 50, f"{colour} is on the map"
+            assert near[:, 850:].any(), f"{colour} is in the legend"
+            middle = np.argsort(columns)[columns.size // 2]
+            places.append((columns[middle], rows[middle]))
+        (left, _), (right, _), (above, _) = places
+        assert abs(left - above) < 50
+        assert right - left > 300
+        for place, label in zip(places, ("cat", "cow", "dog"), strict=True):
+            page.point_at(*place)
+            page.wait_for(f"/animal: {label}/.test({TEXT})")
+        before = page.value(SPAN)
+        page.scroll(*places[0], by=-300)
+        page.wait_for(f"{SPAN} < 0.9 * {before}")
 
 
 # History

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+import dasksne
 from dasksne import progress
 from dasksne.job import Event
 from dasksne.progress import Reporter, format_seconds
@@ -148,6 +149,16 @@ def test_row_blocks_have_their_own_pace(monkeypatch, clock):
     assert log.getvalue().splitlines()[1] == (
         "stage 1/3: affinities, 2 of 8 row blocks, at most 30 s left in this stage"
     )
+
+
+def test_what_comes_before_the_stages_is_told_at_once(monkeypatch, clock, tmp_path, rng):
+    del clock
+    log = stream(monkeypatch, terminal=False)
+    X = rng.normal(size=(30, 4))
+    model = dasksne.SNE(pca=2, perplexity=5, store=tmp_path / "r.zarr", max_iter=1, verbose=1)
+    model.fit(X)
+    before = [line for line in log.getvalue().splitlines() if not line.startswith("stage")]
+    assert before == ["preparing X", "storing X", "looking at X"]
 
 
 def test_a_given_sigma_has_no_perplexity(monkeypatch):

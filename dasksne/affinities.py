@@ -23,7 +23,7 @@ from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
 from dasksne.kernels.tails import add_losses
 from dasksne.plan import LARGEST_JOINED_SHARE, Plan
-from dasksne.run import Run
+from dasksne.run import CHECKED, Run
 from dasksne.settings import Settings
 from dasksne.shards import (
     ComputedShard,
@@ -217,7 +217,7 @@ def start_shards(
     if not sparse:
         shape = (plan.n_points, plan.n_points)
         chunks = (plan.stored_rows, plan.n_points)
-        run.create_array("S", shape, chunks, plan.dtype, compress=False)
+        run.create_array("S", shape, chunks, plan.dtype, codecs=CHECKED)
     step = plan.block_rows if sparse else plan.stored_rows
     shards = [StoredShard(rows, run, step, sparse) for rows in plan.shard_rows]
     return executor.map(_store_shard, shards, source, shared, plan.dtype)

@@ -25,9 +25,9 @@ from dasksne.optimise.state import (
     step,
     step_all,
 )
-from dasksne.stage import calibrate_rows, make_objective
+from dasksne.stage import Affinities, calibrate_rows, make_objective
 from dasksne.starts import rival_maps
-from dasksne.tails import describe_tails
+from dasksne.tails import Tails, column_losses, describe_tails, error_bounds
 from dasksne.types import FloatArray
 
 UNREACHED = 1e-6
@@ -59,14 +59,17 @@ def go_through_stages(
         racing = [y]
         if last and not job.stopped and restored is None:
             racing += [*rivals, *rival_maps(job, start)]
-        affinities = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
+        drops = last and job.stages_after == 0 and job.settings.tail_mass > 0.0
+        affinities = calibrate_rows(
+            job, schedule[k].perplexity, k, keep=job.keeps and last, losses=drops
+        )
         calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
             constant_cost = _constant_cost(job, calibration)
         objective = make_objective(job, affinities, k)
         max_iter = 0 if job.stopped else schedule[k].max_iter
-        optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
             restored = None
@@ -78,9 +81,9 @@ def go_through_stages(
                 states = [_race(job, k, states, objective)]
             state = _iterate(job, k, optimiser, states[0], objective)
         y = state.y
+        if drops:
+            tails = _describe_tails(job, affinities, objective, y)
         del objective  # and with it S, before the next stage makes its own
-        if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
-            tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
     return Outcome(
         embedding=state.y,
         cost=state.cost,
@@ -100,6 +103,18 @@ def _constant_cost(job: Job, calibration: Calibration) -> float:
     return float(np.sum(costs if counts is None else counts * costs))
 
 
+def _describe_tails(
+    job: Job, affinities: Affinities, objective: SNEObjective, y: FloatArray
+) -> Tails:
+    """Return what truncation did at a map, with the bound of the error at every point."""
+    cut, _, lost = affinities
+    tail_mass = job.settings.tail_mass
+    if lost is None:
+        lost = column_losses(job.executor, job.source, cut, tail_mass, job.plan.shard_rows)
+    bounds = error_bounds(cut, y, objective.degrees, lost, tail_mass)
+    return describe_tails(job.executor, job.source, cut, y, bounds)
+
+
 def _count_unreached(job: Job, calibration: Calibration) -> int:
     if job.settings.perplexity is None:
         return 0
@@ -108,11 +123,12 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def _optimiser(
+def make_optimiser(
     job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
 ) -> Optimiser[Any]:
+    """Return the optimiser of stage k that the job's settings ask for."""
     if job.settings.optimizer == "lbfgs":
-        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees())
+        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees)
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
     if k > 0:  # the first stage has shaken the map enough
         return Momentum(step_size, max_iter=max_iter, tol=tol, jitter=0.0)
@@ -126,11 +142,14 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
     """
     stage = job.schedule[k]
     tol, max_iter = max(EARLY_TOL, stage.tol), min(RACE_ITERATIONS, stage.max_iter)
-    optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=tol)
-    with _recording(job, k, states) as record:
+    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=tol)
+    with recording(job, k, states) as record:
         while is_open(states) and not job.stopped:
-            states = step_all(optimiser, states, objective.evaluate_all)
-            states = leave_behind(states, job.source.counts)
+            optimisers = [optimiser] * len(states)
+            following = step_all(
+                optimisers, states, lambda maps: objective.evaluate_all(list(maps.values()))
+            )
+            states = leave_behind(following, job.source.counts)
             record(states)
     return concluded(_winner(states), stage.max_iter, stage.tol)
 
@@ -145,7 +164,7 @@ def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops."""
-    with _recording(job, k, [state]) as record:
+    with recording(job, k, [state]) as record:
         while state.stopped is None and not job.stopped:
             state = step(optimiser, state, objective)
             record([state])
@@ -200,7 +219,7 @@ def save_start(job: Job, start: FloatArray) -> None:
 
 
 @contextmanager
-def _recording(
+def recording(
     job: Job, k: int, states: Sequence[State]
 ) -> Iterator[Callable[[Sequence[State]], None]]:
     """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.

@@ -53,8 +53,8 @@ class Levels(NamedTuple):
 
     @property
     def n_stages(self) -> int:
-        """Of all sets and the middle one."""
-        return self.n_sets * len(self.landmarks.schedule) + len(self.middle.schedule)
+        """Of the sets, which go through theirs side by side, and of the middle one."""
+        return len(self.landmarks.schedule) + len(self.middle.schedule)
 
     @property
     def n_rows(self) -> int:

@@ -173,7 +173,7 @@ def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
         nearest, least, excess = _measure(X[rows], fitted)
         # The row of a point that is none of the columns is numbered past the last of them.
         precision = fitted.width.calibrate(excess, len(embedding), counts).precision
-        placed[rows] = place(weighted_means(excess, precision, y, counts), y, counts)
+        placed[rows] = place(weighted_means(excess, precision, y, counts), y, counts=counts)
         known = least == 0.0
         placed[rows][known] = embedding[nearest[known]]
     return placed

@@ -153,7 +153,7 @@ def test_a_run_goes_on_and_is_read(data, weights, tmp_path):
     np.testing.assert_array_equal(again.transform(data + 0.2), model.transform(data + 0.2))
     costs = dasksne.open_run(path).kl_per_point()
     assert np.sum(weights * costs) == pytest.approx(model.kl_divergence_, rel=1e-10)
-    with pytest.raises(StoreError, match="another sample_weight"):
+    with pytest.raises(StoreError, match="another array sample_weight"):
         sne(store=path).fit(data, sample_weight=weights + 1.0)
     with pytest.raises(StoreError, match="sample_weight='array' where None is asked for"):
         sne(store=path).fit(data)

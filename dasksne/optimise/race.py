@@ -49,7 +49,12 @@ def leave_behind(states: Sequence[S], counts: FloatArray | None = None) -> list[
 
 def leader(states: Sequence[S]) -> S:
     """Return the state with the lowest cost; of equal ones, the first."""
-    return min(states, key=lambda state: (np.isnan(state.cost), state.cost))
+    return min(states, key=by_cost)
+
+
+def by_cost(state: State) -> tuple[bool, float]:
+    """Return what orders states: the lowest cost comes first, one that is not a number last."""
+    return bool(np.isnan(state.cost)), state.cost
 
 
 def is_open(states: Sequence[State]) -> bool:

@@ -124,7 +124,7 @@ def test_placement(rng):
     means = weighted_means(distances, precision, y, COUNTS)
     expected = weighted_means(np.ascontiguousarray(distances[:, COPIES]), precision, copies)
     np.testing.assert_allclose(means, expected, rtol=ROUNDING)
-    np.testing.assert_allclose(place(means, y, COUNTS), place(expected, copies), rtol=1e-9)
+    np.testing.assert_allclose(place(means, y, counts=COUNTS), place(expected, copies), rtol=1e-9)
 
 
 def test_moments_of_features(rng):

@@ -12,6 +12,7 @@ def sne(
     use_rep: str | None = None,
     obsp: str | None = None,
     key_added: str = "X_sne",
+    sample_weight: Any = None,
     **options: Any,
 ) -> None:
     """Map the observations of an AnnData object, and keep the map in its `obsm`.
@@ -28,6 +29,8 @@ def sne(
         scanpy makes. Its weights are affinities, and each row, divided by its sum, is one of P; see
         `metric="affinities"` of `dasksne.SNE`.
     key_added : str, optional
+    sample_weight : array of shape (N,), optional
+        How often each observation counts, as for `dasksne.SNE.fit`.
     **options
         Those of `dasksne.SNE`.
 
@@ -52,7 +55,7 @@ def sne(
         x, what = _graph(adata, obsp), {"obsp": obsp}
     else:
         x, what = _representation(adata, use_rep), {"use_rep": use_rep or "X"}
-    model = SNE(**options).fit(x)
+    model = SNE(**options).fit(x, sample_weight=sample_weight)
     adata.obsm[key_added] = model.embedding_
     adata.uns[key_added] = {
         "params": {**what, **_written(options)},

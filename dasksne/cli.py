@@ -130,6 +130,9 @@ labels_option = click.option(
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
+@click.option(
+    "--sample-weight", metavar="FILE", help="A .npy file with how often each point counts."
+)
 @input_options
 @sne_options
 @cluster_options
@@ -137,6 +140,7 @@ def embed(
     input: str,  # noqa: A002 - the argument's name in messages
     output: str,
     picture: str | None,
+    sample_weight: str | None,
     taken: Taken,
     scheduler: str | None,
     scheduler_file: str | None,
@@ -144,12 +148,13 @@ def embed(
 ) -> None:
     """Compute the map of INPUT, and keep the run."""
     data = read_input(input, options["storage_options"], taken)
+    weights = None if sample_weight is None else read_array(sample_weight)
     if picture is not None:
         require_drawable(picture, (data.X.shape[0], options["n_components"]))
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run), _about(input):
-        model.fit(data.X)
+        model.fit(data.X, sample_weight=weights)
     if data.labels is not None:
         keep_labels(run, data.labels)
     _report(output, options["storage_options"], picture)

@@ -70,8 +70,10 @@ def run_lines(opened: OpenedRun) -> list[Line]:
         return lines
     plan, parameters = state["plan"], state["parameters"]
     n = plan["n_points"]
+    counted = opened.n_counted
     lines += [
         ("data", f"{n:,} points of {plan['n_features']:,} features"),
+        *_weight_lines(parameters, counted),
         ("components", str(plan["n_components"])),
         _width(parameters),
     ]
@@ -79,7 +81,7 @@ def run_lines(opened: OpenedRun) -> list[Line]:
         return lines
     cost = state["kl_divergence"]
     lines += [
-        ("cost C", f"{cost:.8g} nats, {cost / n:.5g} per point"),
+        ("cost C", f"{cost:.8g} nats, {cost / counted:.5g} per point"),
         ("explained", _explained(cost, state["constant_cost"])),
         ("iterations", _iterations(opened)),
         ("stopped", state["stopped"]),
@@ -89,6 +91,12 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     if state["tails"] is not None:
         lines += _tail_lines(state["tails"])
     return lines
+
+
+def _weight_lines(parameters: dict[str, Any], counted: float) -> list[Line]:
+    """Say how many points those of a run with weights count as; nothing of one without."""
+    weighted = parameters.get("sample_weight") is not None
+    return [("weights", f"count as {counted:,.12g} points")] if weighted else []
 
 
 def quality_lines(opened: OpenedRun) -> list[Line]:

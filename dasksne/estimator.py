@@ -120,7 +120,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     ----------
     embedding_ : ndarray of shape (N, n_components)
     kl_divergence_ : float
-        C = sum_i KL(P_i || Q_i), in nats.
+        C = sum_i KL(P_i || Q_i), in nats; over all copies, where points have weights.
     n_iter_ : int
         Iterations over all stages.
     n_features_in_ : int
@@ -206,7 +206,20 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.verbose = verbose
 
     def fit(self, X: Any, y: None = None, sample_weight: Any = None) -> Self:  # noqa: ARG002 - scikit-learn's convention
-        """Compute the map of X; see `fit_transform`."""
+        """Compute the map of X; see `fit_transform`.
+
+        Examples
+        --------
+        20,000 points in 216 places cost what 216 do:
+
+        >>> import numpy as np
+        >>> import dasksne
+        >>> X = np.random.default_rng(0).integers(0, 6, size=(20_000, 3))
+        >>> rows, inverse, counts = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+        >>> model = dasksne.SNE(perplexity=1_000).fit(rows, sample_weight=counts)
+        >>> model.embedding_[inverse].shape
+        (20000, 2)
+        """
         self._fit(X, sample_weight)
         return self
 
@@ -223,11 +236,12 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             Not used.
         sample_weight : array of shape (N,), optional
             How often each point counts, 1 or more, not necessarily a whole number: the map is that
-            of the data with so many copies of each row, at the cost of the rows given. (A start
-            that tells copies apart, such as a random one, is that of the rows.) A point of weight 0
-            has no part in it, and is placed on the finished map as `transform` does; this needs X
-            in memory and no store. Does not go with `tail_mass`, affinities or "momentum"; and of
-            more than 20,000 points, all start at the target perplexity.
+            of the data with so many copies of each row, perhaps mirrored, at the cost of the rows
+            given. (A random start, which tells copies apart, is that of the rows.) The perplexity
+            counts copies too: where a row has more than that, it hardly sees other rows. A point of
+            weight 0 has no part in the map, and is placed on it as `transform` does; this needs X
+            in memory, and no store. Does not go with `tail_mass`, affinities or "momentum"; and of
+            more than 20,000 rows, all start at the target perplexity.
 
         Returns
         -------

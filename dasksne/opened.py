@@ -51,7 +51,10 @@ class OpenedRun:
 
     @property
     def P(self) -> da.Array:  # noqa: N802
-        """p_{j|i}, shape (N, N): read where the run keeps it, else computed from X."""
+        """p_{j|i}, shape (N, N): read where the run keeps it, else computed from X.
+
+        With weights, of one copy of each point.
+        """
         if self.run.has("P") and not self.parameters["tail_mass"]:
             return self._lazy("P")
         return self._in_row_blocks(_rows_of_p, self.run.state["plan"]["dtype"])
@@ -70,6 +73,17 @@ class OpenedRun:
     def precision(self) -> FloatArray:
         """beta_i, shape (N,)."""
         return self._array("precision")
+
+    @property
+    def sample_weight(self) -> FloatArray | None:
+        """How often each point counts, shape (N,), where not once each."""
+        return self.run.read_whole("sample_weight") if self.run.has("sample_weight") else None
+
+    @property
+    def n_counted(self) -> float:
+        """How many points there are, each as often as it counts."""
+        weights = self.sample_weight
+        return self.run.state["plan"]["n_points"] if weights is None else float(np.sum(weights))
 
     @property
     def embedding(self) -> FloatArray:
@@ -92,7 +106,7 @@ class OpenedRun:
         return quality_of_run(self.run, self.embedding, n_neighbors)
 
     def kl_per_point(self) -> FloatArray:
-        """Return KL(P_i || Q_i) of each point, in nats, shape (N,)."""
+        """Return KL(P_i || Q_i) of each point, or one copy of it, in nats, shape (N,)."""
         return kl_of_run(self.run, self.embedding)
 
     def plot(self, path: str | Path, *, color_by: str | int = "labels") -> None:

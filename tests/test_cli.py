@@ -68,6 +68,22 @@ def test_embed_does_what_the_estimator_does_and_says_what_it_found():
     assert "iteration 12" in done.stderr
 
 
+def test_points_count_as_often_as_a_file_says():
+    weights = 1.0 + np.arange(90) % 3
+    np.save("weights.npy", weights)
+    embed = ("embed", "features.npy", "-o", "map.zarr", *QUICK, "--sample-weight", "weights.npy")
+    found = values(command(*embed).stdout)
+    model = dasksne.SNE(perplexity=8, annealing=None, max_iter=12)
+    model.fit(np.load("features.npy"), sample_weight=weights)
+    run = dasksne.open_run("map.zarr")
+    np.testing.assert_array_equal(run.embedding, model.embedding_)
+    np.testing.assert_array_equal(run.sample_weight, weights)
+    assert found["weights"] == "count as 180 points"
+    assert f"{model.kl_divergence_ / 180:.5g} per point" in found["cost C"]
+    np.save("weights.npy", weights[:5])
+    assert "features.npy: sample_weight has shape (5,)" in command(*embed, code=2).output
+
+
 def test_points_that_cannot_reach_the_perplexity_are_counted():
     np.save("twins.npy", np.repeat(np.eye(3), [20, 2, 2], axis=0))
     with warnings.catch_warnings():

@@ -206,6 +206,10 @@ def test_an_anndata_object_gains_its_map(adata):
         np.testing.assert_array_equal(adata.obsm[key], model.embedding_)
         assert adata.uns[key]["kl_divergence"] == model.kl_divergence_
     assert adata.uns["X_other"]["params"] == {"use_rep": "X_pca", **options}
+    weights = 1.0 + np.arange(adata.n_obs) % 2
+    dasksne.sne(adata, use_rep="X_pca", key_added="X_weighted", sample_weight=weights, **options)
+    model = dasksne.SNE(**options).fit(adata.obsm["X_pca"], sample_weight=weights)
+    np.testing.assert_array_equal(adata.obsm["X_weighted"], model.embedding_)
     adata.write_h5ad("x.h5ad")
     assert anndata.read_h5ad("x.h5ad").uns["X_sne"]["n_iter"] == adata.uns["X_sne"]["n_iter"]
 

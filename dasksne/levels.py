@@ -81,5 +81,5 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
     return Levels(
         SETS,
         Level(few, landmark_stages(few * density, few, settings.max_iter)),
-        Level(many, (Stage(many * density, LANDMARK_TOL, settings.max_iter),)),
+        Level(many, (Stage(many * density, LANDMARK_TOL, SETS * settings.max_iter),)),
     )

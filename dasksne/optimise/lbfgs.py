@@ -82,7 +82,7 @@ class LBFGS:
     True
     """
 
-    max_iter: int = 250
+    max_iter: int = 240
     tol: float = 3e-7
     memory: int = 20
     degrees: FloatArray | None = field(default=None, repr=False, compare=False)

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--p-storage", default="auto")
     parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
-    parser.add_argument("--max-iter", type=int, default=250, help="of each stage")
+    parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     parser.add_argument(
         "--longer", action="store_true", help="also fit with twice as many iterations, for the cost"

@@ -253,6 +253,15 @@ def test_the_irises_in_few_evaluations(init):
     assert within_reach(model, 12.7466)
 
 
+def test_data_that_crawl_keep_to_the_evaluations():
+    """Along a curve the cost falls for as long as one likes."""
+    t = np.linspace(0, 12, 100)
+    model = dasksne.SNE(perplexity=4, init="best", random_state=0)
+    model.fit(np.stack([np.cos(t), np.sin(t), t / 6], axis=1))
+    assert model.report_["stopped"] == "max_iter reached"
+    assert 350 < model.history_["evaluations"][-1] <= 400
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [{}, *({"init": "random", "random_state": s} for s in (0, 7))])
 def test_the_digits_in_few_evaluations(start):

@@ -21,8 +21,9 @@ from dasksne.given import SparseAffinities
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
+from dasksne.kernels.tails import add_losses
 from dasksne.plan import LARGEST_JOINED_SHARE, Plan
-from dasksne.run import Run
+from dasksne.run import CHECKED, Run
 from dasksne.settings import Settings
 from dasksne.shards import (
     ComputedShard,
@@ -34,7 +35,7 @@ from dasksne.shards import (
     sparse_rows,
 )
 from dasksne.source import Source
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 SAMPLED_BLOCKS = 25
 SAMPLED_ROWS = 8
@@ -105,6 +106,9 @@ def sampled_share(source: Source, settings: Settings) -> float:
 
 KeptRows: TypeAlias = dict[int, SparseRows]
 """Row blocks of P in this process's memory, by their first row."""
+Losses: TypeAlias = dict[int, IntArray]
+"""What each column of P loses by the row blocks that a thread of this process calibrated, by the
+thread."""
 
 
 class Outputs(NamedTuple):
@@ -116,6 +120,8 @@ class Outputs(NamedTuple):
     dtype: str
     kept: KeptRows | None = None
     """Where row blocks go of which little is kept; None where tasks share no memory."""
+    lost: Losses | None = None
+    """Where what columns lose is added up, if it is asked for; None where tasks share no memory."""
 
 
 def start_calibration(
@@ -139,6 +145,10 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start)
     run = outputs.run
+    if outputs.lost is not None:
+        none = np.zeros(source.n_points, dtype=np.int64)
+        mine = outputs.lost.setdefault(threading.get_ident(), none)
+        add_losses(distances, rows.start, found, width.tail_mass, mine)
     if outputs.kept is not None and np.mean(found.kept) <= LARGEST_JOINED_SHARE * source.n_points:
         outputs.kept[rows.start] = SparseRows(*kept_probabilities(distances, rows.start, found))
     if run is not None:
@@ -207,7 +217,7 @@ def start_shards(
     if not sparse:
         shape = (plan.n_points, plan.n_points)
         chunks = (plan.stored_rows, plan.n_points)
-        run.create_array("S", shape, chunks, plan.dtype, compress=False)
+        run.create_array("S", shape, chunks, plan.dtype, codecs=CHECKED)
     step = plan.block_rows if sparse else plan.stored_rows
     shards = [StoredShard(rows, run, step, sparse) for rows in plan.shard_rows]
     return executor.map(_store_shard, shards, source, shared, plan.dtype)

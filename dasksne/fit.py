@@ -25,9 +25,9 @@ from dasksne.optimise.state import (
     step,
     step_all,
 )
-from dasksne.stage import calibrate_rows, make_objective
+from dasksne.stage import Affinities, calibrate_rows, make_objective
 from dasksne.starts import rival_maps
-from dasksne.tails import describe_tails
+from dasksne.tails import Tails, column_losses, describe_tails, error_bounds
 from dasksne.types import FloatArray
 
 UNREACHED = 1e-6
@@ -59,14 +59,17 @@ def go_through_stages(
         racing = [y]
         if last and not job.stopped and restored is None:
             racing += [*rivals, *rival_maps(job, start)]
-        affinities = calibrate_rows(job, schedule[k].perplexity, k, keep=job.keeps and last)
+        drops = last and job.stages_after == 0 and job.settings.tail_mass > 0.0
+        affinities = calibrate_rows(
+            job, schedule[k].perplexity, k, keep=job.keeps and last, losses=drops
+        )
         calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, affinities, k)
         max_iter = 0 if job.stopped else _allowed(job, k)
-        optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
             restored = None
@@ -78,9 +81,9 @@ def go_through_stages(
                 states = [_race(job, k, states, objective)]
             state = _iterate(job, k, optimiser, states[0], objective)
         y = state.y
+        if drops:
+            tails = _describe_tails(job, affinities, objective, y)
         del objective  # and with it S, before the next stage makes its own
-        if last and job.stages_after == 0 and job.settings.tail_mass > 0.0:
-            tails = describe_tails(job.executor, job.source, calibration, y, job.plan.shard_rows)
     return Outcome(
         embedding=state.y,
         cost=state.cost,
@@ -93,6 +96,18 @@ def go_through_stages(
     )
 
 
+def _describe_tails(
+    job: Job, affinities: Affinities, objective: SNEObjective, y: FloatArray
+) -> Tails:
+    """Return what truncation did at a map, with the bound of the error at every point."""
+    cut, _, lost = affinities
+    tail_mass = job.settings.tail_mass
+    if lost is None:
+        lost = column_losses(job.executor, job.source, cut, tail_mass, job.plan.shard_rows)
+    bounds = error_bounds(cut, y, objective.degrees, lost, tail_mass)
+    return describe_tails(job.executor, job.source, cut, y, bounds)
+
+
 def _count_unreached(job: Job, calibration: Calibration) -> int:
     if job.settings.perplexity is None:
         return 0
@@ -101,11 +116,12 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def _optimiser(
+def make_optimiser(
     job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
 ) -> Optimiser[Any]:
+    """Return the optimiser of stage k that the job's settings ask for."""
     if job.settings.optimizer == "lbfgs":
-        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees())
+        return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees)
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
     if k > 0:  # the first stage has shaken the map enough
         return Momentum(step_size, max_iter=max_iter, tol=tol, jitter=0.0)
@@ -118,14 +134,18 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
     They share each pass over S. The watcher and the history see the one that leads.
     """
     tol, max_iter = job.schedule[k].tol, _allowed(job, k)
-    optimiser = _optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
-    with _recording(job, k, states) as record:
+    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
+    with recording(job, k, states) as record:
         while (
             is_open(states)
             and _winner(states).iteration < RACE_SHARE * max_iter
             and not job.stopped
         ):
-            states = leave_behind(step_all(optimiser, states, objective.evaluate_all))
+            optimisers = [optimiser] * len(states)
+            following = step_all(
+                optimisers, states, lambda maps: objective.evaluate_all(list(maps.values()))
+            )
+            states = leave_behind(following)
             record(states)
     return concluded(_winner(states), max_iter, tol)
 
@@ -143,7 +163,7 @@ def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops."""
-    with _recording(job, k, [state]) as record:
+    with recording(job, k, [state]) as record:
         while state.stopped is None and not job.stopped:
             state = step(optimiser, state, objective)
             record([state])
@@ -199,7 +219,7 @@ def save_start(job: Job, start: FloatArray) -> None:
 
 
 @contextmanager
-def _recording(
+def recording(
     job: Job, k: int, states: Sequence[State]
 ) -> Iterator[Callable[[Sequence[State]], None]]:
     """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.

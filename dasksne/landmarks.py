@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dasksne.executor import Executor
 from dasksne.kernels.calibration import calibrate
 from dasksne.kernels.distances import squared_distances
-from dasksne.kernels.placement import place, weighted_means
+from dasksne.kernels.placement import ROUGH_DECREMENT, place, weighted_means
 from dasksne.run import Run
 from dasksne.source import ArrayRows, Features, StoredRows, row_chunks, row_panels
 from dasksne.types import FloatArray
@@ -112,6 +112,8 @@ def place_rows(
 ) -> FloatArray:
     """Return the places of a block of points on the landmarks' map; landmarks keep theirs.
 
+    They are where a map starts, and as near to the points' best places as that needs.
+
     Parameters
     ----------
     rows : slice
@@ -138,7 +140,7 @@ def place_rows(
         # No column is a row's own: the first row is numbered past the last column.
         found = calibrate(distances, indices.size, perplexity)
         means = weighted_means(distances, found.precision, transposed)
-        out[new] = place(means, transposed)
+        out[new] = place(means, transposed, ROUGH_DECREMENT)
     return out
 
 

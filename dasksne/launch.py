@@ -1,6 +1,5 @@
 """The beginning and the end of a run: data in, plan made, run kept."""
 
-import json
 import shutil
 import sys
 import uuid
@@ -18,6 +17,7 @@ import numpy as np
 from dasksne import checkpoint
 from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_with_start, compare_workers
+from dasksne.difference import difference
 from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
@@ -263,14 +263,10 @@ def _launch(
         if not settings.prepares:
             planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
     needed = settings.prepares or not in_memory
+    given = None if look is None else look.fingerprint
+    differs = "" if store is None or overwrite else difference(store, settings, given)
     # The executor ends first: no task writes to a place that is being removed.
-    place = _place(
-        store,
-        planned,
-        overwrite=overwrite,
-        difference=_difference(store, settings, look),
-        needed=needed,
-    )
+    place = _place(store, planned, overwrite=overwrite, difference=differs, needed=needed)
     with place as run, executor:
         kept = run if store is not None or not in_memory else None
         x, rows, preparation = _bring(
@@ -295,7 +291,8 @@ def _launch(
         )
         if store is not None:
             tell_of_blind(blind, store.url)
-            _record(job, look, preparation)
+            known = given or (None if settings.prepares else look.fingerprint)
+            _record(job, look, preparation, known)
         outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, preparation, settings, planned)
@@ -418,23 +415,6 @@ def _stored_map(
     return fitted_map(stored_source(run), embedding, preparation, settings, plan)
 
 
-def _difference(store: Run | None, settings: Settings, look: Look | None) -> str:
-    """Say in what a run that is there differs from the one asked for, as far as that is known."""
-    if store is None or not store.holds_a_run() or "parameters" not in store.state:
-        return ""
-    there, asked = store.state["parameters"], json.loads(json.dumps(settings.to_json()))
-    differing = [
-        f"{name}={there.get(name)!r} where {asked[name]!r} is asked for"
-        for name in asked
-        if name != "seed" and there.get(name) != asked[name]
-    ]
-    # Of prepared data the run knows what it came to only.
-    known = None if settings.prepares else look
-    if known is not None and known.fingerprint != store.state["fingerprint"]:
-        differing.append("other data")
-    return f", with {', '.join(differing)}" if differing else ""
-
-
 @contextmanager
 def _place(
     store: Run | None, plan: Plan, *, overwrite: bool, difference: str, needed: bool
@@ -466,8 +446,11 @@ def _disk_found(store: Run | None) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _record(job: Job, look: Look, preparation: Preparation | None) -> None:
-    """Write all that a resume needs, before any work is done."""
+def _record(job: Job, look: Look, preparation: Preparation | None, given: str | None) -> None:
+    """Write all that a resume needs, before any work is done.
+
+    The data has a fingerprint as it is kept and, where it is known, one as it was given.
+    """
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
     create_arrays(run, plan, settings)
@@ -483,6 +466,7 @@ def _record(job: Job, look: Look, preparation: Preparation | None) -> None:
         exponent=look.exponent,
         mean=look.mean.tolist(),
         fingerprint=look.fingerprint,
+        given=given,
     )
 
 

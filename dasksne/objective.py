@@ -6,8 +6,9 @@ goes by Fourier sums beside the attraction where they cost less than all pairs. 
 one pass over S.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,21 @@ class SNEObjective:
 
         Each has the bits that it has by itself.
         """
+        return self.start(maps)()
+
+    def start(self, maps: Sequence[FloatArray]) -> Callable[[], list[Evaluation]]:
+        """Start the first tasks of an evaluation; the function returned sees the rest through."""
         maps = [np.ascontiguousarray(y, dtype=np.float64) for y in maps]
         finite = [y for y in maps if np.all(np.isfinite(y))]
-        found = iter(self._evaluate_finite(finite) if finite else [])
-        return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
+        finish = self._start_finite(finite) if finite else list
 
-    def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
+        def evaluations() -> list[Evaluation]:
+            found = iter(finish())
+            return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
+
+        return evaluations
+
+    def _start_finite(self, maps: Sequence[FloatArray]) -> Callable[[], list[Evaluation]]:
         shared = [self.executor.broadcast(y, len(self.shards) + 1) for y in maps]
         # Started before the attraction: its longest task must not come last.
         repulsions = [
@@ -63,12 +73,16 @@ class SNEObjective:
             for y, there in zip(maps, shared, strict=True)
         ]
         pulls = self.executor.map(_attract, self.shards, *shared)
-        pushes = [finish() for finish in repulsions]
-        whole = self.executor.reduce(_put_together, [*pushes, *pulls])
-        return [
-            Evaluation(cross_entropy - self.entropy, gradient)
-            for cross_entropy, gradient in self.executor.result(whole)
-        ]
+
+        def finish() -> list[Evaluation]:
+            pushes = [finish_push() for finish_push in repulsions]
+            whole = self.executor.reduce(_put_together, [*pushes, *pulls])
+            return [
+                Evaluation(cross_entropy - self.entropy, gradient)
+                for cross_entropy, gradient in self.executor.result(whole)
+            ]
+
+        return finish
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
@@ -77,8 +91,9 @@ class SNEObjective:
         parts = self.executor.map(_attract, self.shards, shared)
         return np.concatenate([self.executor.result(part)[0][0] for part in parts])
 
+    @cached_property
     def degrees(self) -> FloatArray:
-        """Return S 1, shape (N,)."""
+        """S 1, shape (N,)."""
         parts = self.executor.map(_degrees, self.shards)
         return np.concatenate([self.executor.result(part) for part in parts])
 

@@ -62,7 +62,7 @@ class Plan:
     p_bytes: int
     """Of P as it is kept: dense, or values and indices."""
     s_bytes: int
-    """Of S = P + P^T."""
+    """Of S = P + P^T, of all sets that are mapped side by side."""
     memory_bytes: int
     """Needed at the peak, over all processes, beyond what importing takes."""
     memory_limit: int
@@ -126,6 +126,7 @@ def make_plan(
     kept_share: float = 1.0,
     anneals: bool = False,
     copied_rows: int = 0,
+    n_sets: int = 1,
     raw_bytes: int = 0,
     dtype: str = "float64",
     p_storage: str = "auto",
@@ -158,6 +159,8 @@ def make_plan(
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
     copied_rows : int
         Of X, kept a second time while the start is made: where X is kept.
+    n_sets : int
+        Of so many points, mapped side by side, each with an S of its own.
     raw_bytes : int
         Of X before it is prepared, written to the store and removed when it is.
     dtype, p_storage, repulsion, block_rows, shards
@@ -184,7 +187,7 @@ def make_plan(
     dense = itemsize * n_points**2
     sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
-    s_bytes = dense if anneals else min(dense, 2 * sparse)
+    s_bytes = n_sets * (dense if anneals else min(dense, 2 * sparse))
     copied = 8 * copied_rows * n_features
     reads_x = x_bytes == 0
     x_bytes += copied * (n_processes if reads_x else 1)
@@ -200,7 +203,7 @@ def make_plan(
         + dense * len(saves)
         + ((sparse_x_bytes or 8 * n_points * n_features) + copied if keeps_x else 0)
     )
-    joined = int((8 + INDEX_BYTES) * kept_share * n_points**2)
+    joined = int((8 + INDEX_BYTES) * kept_share * n_points**2) * n_sets
     joined = joined if kept_share <= LARGEST_JOINED_SHARE and not anneals else 0
     storage = _storage(p_storage, s_bytes, held, joined, written, memory_limit, disk_found)
     if storage == "zarr":

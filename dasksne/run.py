@@ -20,8 +20,8 @@
     history/     one array a column
     checkpoints/ one group a checkpoint
 
-Arrays carry checksums and are filled with NaN, so that neither a flipped bit nor a missing chunk
-passes for data. The attributes hold everything else, as JSON.
+Arrays carry checksums, those of a checkpoint one together, and are filled with NaN, so that neither
+a flipped bit nor a missing chunk passes for data. The attributes hold everything else, as JSON.
 """
 
 import shutil
@@ -42,11 +42,15 @@ from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
 
-FORMAT = 3
+FORMAT = 4
 CALIBRATION = ("precision", "normaliser", "entropy", "cutoff", "dropped", "kept")
 """Arrays that hold the fields of a Calibration; a row block with the last one is finished."""
 SPARSE = ("data", "indices", "indptr")
 SPARSE_CHUNK = 1 << 20
+COMPRESSED = (ZstdCodec(level=0, checksum=True),)
+CHECKED = (Crc32cCodec(),)
+PLAIN = ()
+"""Codecs of an array; what has none is checked by other means."""
 ATTRIBUTE = "dasksne"
 PROTOCOLS = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -197,17 +201,16 @@ class Run:
         chunks: tuple[int, ...],
         dtype: Any = np.float64,
         *,
-        compress: bool = True,
+        codecs: tuple[ZstdCodec | Crc32cCodec, ...] = COMPRESSED,
     ) -> None:
-        """Add an empty array; compress=False keeps the checksum only."""
-        codec = ZstdCodec(level=0, checksum=True) if compress else Crc32cCodec()
+        """Add an empty array."""
         dtype = np.dtype(dtype)
         self.group("r+").create_array(
             name,
             shape=shape,
             chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
             dtype=dtype,
-            compressors=[codec],
+            compressors=codecs or None,
             fill_value=_fill_value(dtype),
             overwrite=True,
             config={"write_empty_chunks": True},

@@ -11,6 +11,7 @@ from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.settings import sigma_of
+from dasksne.types import IntArray
 
 
 class Affinities(NamedTuple):
@@ -18,9 +19,13 @@ class Affinities(NamedTuple):
 
     calibration: Calibration
     kept: KeptRows | None
+    lost: IntArray | None
+    """What each column of P loses, if it was asked for and all rows were calibrated here."""
 
 
-def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affinities:
+def calibrate_rows(
+    job: Job, perplexity: float, k: int, *, keep: bool, losses: bool = False
+) -> Affinities:
     """Find precision and normaliser of all rows at a perplexity, as stage k does.
 
     Parameters
@@ -32,6 +37,8 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
         Stage, for the watcher.
     keep : bool
         Whether the run keeps what is found; row blocks that it has already are read.
+    losses : bool
+        Whether to add up what columns lose, if tasks share memory.
     """
     exponent = job.source.exponent
     width = width_of(job.settings, perplexity, exponent)
@@ -48,6 +55,7 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,
         kept=kept,
+        lost={} if losses and not finished and job.executor.shares_memory else None,
     )
     stage, n_stages = job.stages_before + k, job.n_stages
     with job.executor.stage("affinities"):
@@ -68,13 +76,17 @@ def calibrate_rows(job: Job, perplexity: float, k: int, *, keep: bool) -> Affini
             f"{sigma} is so small beside the distances between the points that their exponents "
             "overflow"
         )
-    return Affinities(whole, kept)
+    lost = outputs.lost
+    if lost is not None:
+        none = np.zeros(job.plan.n_points, dtype=np.int64)
+        return Affinities(whole, kept, np.sum([none, *lost.values()], axis=0))
+    return Affinities(whole, kept, None)
 
 
 def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     """Make S, as stage k does, and return its objective; the rows of P are given up for it."""
     plan = job.plan
-    calibration, kept = affinities
+    calibration, kept, _ = affinities
     with job.executor.stage("joint probabilities"):
         shards = start_shards(job.executor, job.source, calibration, plan, job.run, kept)
     for done, shard in enumerate(shards, start=1):

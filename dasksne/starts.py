@@ -116,7 +116,7 @@ def spectral_map(job: Job, k: int) -> FloatArray:
     settings = job.settings
     perplexity = np.nan if settings.perplexity is None else spectral_perplexity(settings.perplexity)
     objective = make_objective(job, calibrate_rows(job, perplexity, k, keep=False), k)
-    degrees = objective.degrees()
+    degrees = objective.degrees
 
     def product(v: FloatArray) -> FloatArray:
         return np.asarray(degrees[:, np.newaxis] * v - objective.attraction(v))

@@ -1,13 +1,14 @@
 """What dropping the tails of P does: what is left, and the error of the gradient with its bound.
 
-With m_i the mass dropped from row i, a_i = sum_j p_{i|j} m_j, b_i the mass dropped from column i
-and r_i the distance from y_i to the farthest point of the map,
+With m_i the mass dropped from row i, b_i the mass dropped from column i, c_i the sum of column i as
+it is kept and r_i the distance from y_i to the farthest point of the map,
 
-    |dG_i| <= 2 [ m_i diam(Y) + (a_i + b_i) r_i ].
+    |dG_i| <= 2 [ m_i diam(Y) + (c_i max_j m_j + b_i) r_i ].
 
 Row i loses m_i of its pull and gives as much to what it keeps: two points of the map are at most
-diam(Y) apart. Column i changes by at most a_i (rows normalised again) and b_i (entries lost), each
-times a difference of at most r_i. The box around the map gives diam(Y) and r_i from above.
+diam(Y) apart. An entry of column i that row j keeps has become larger by the share m_j of what it
+is, and the others are lost, each times a difference of at most r_i. The box around the map gives
+diam(Y) and r_i from above, `kernels.tails` b_i.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,10 @@ import numpy as np
 
 from dasksne.executor import Executor
 from dasksne.kernels.calibration import Calibration
-from dasksne.kernels.tails import add_column_masses
+from dasksne.kernels.tails import add_own_losses, masses_lost
 from dasksne.shards import ComputedShard
 from dasksne.source import Source, row_panels
-from dasksne.types import FloatArray
+from dasksne.types import FloatArray, IntArray
 
 SAMPLED_BLOCKS = 125
 SAMPLED_ROWS = 8
@@ -45,13 +46,9 @@ class Tails(NamedTuple):
 
 
 def describe_tails(
-    executor: Executor,
-    source: Source,
-    cut: Calibration,
-    y: FloatArray,
-    shard_rows: Sequence[slice],
+    executor: Executor, source: Source, cut: Calibration, y: FloatArray, bounds: FloatArray
 ) -> Tails:
-    """Return what truncation did at a map of shape (N, d)."""
+    """Return what truncation did at a map of shape (N, d); see `error_bounds`."""
     errors = gradient_errors(executor, source, cut, y)
     n = len(y)
     return Tails(
@@ -59,26 +56,50 @@ def describe_tails(
         largest_dropped=float(np.max(cut.dropped)),
         mean_dropped=float(np.mean(cut.dropped)),
         perplexity_left=float(np.mean(np.exp(cut.entropy))),
-        largest_bound=float(np.max(error_bounds(executor, source, cut, y, shard_rows))),
+        largest_bound=float(np.max(bounds)),
         largest_error=float(np.max(errors)),
         sampled_points=errors.size,
     )
 
 
 def error_bounds(
-    executor: Executor,
-    source: Source,
-    cut: Calibration,
-    y: FloatArray,
-    shard_rows: Sequence[slice],
+    cut: Calibration, y: FloatArray, degrees: FloatArray, lost: IntArray, tail_mass: float
 ) -> FloatArray:
-    """Return the bound of |dG_i| at every point, shape (N,)."""
-    parts = executor.map(_column_masses, shard_rows, source, executor.broadcast(cut))
-    masses = np.concatenate([executor.result(part) for part in parts])
+    """Return the bound of |dG_i| at every point, shape (N,).
+
+    Parameters
+    ----------
+    cut : Calibration
+        Of all points.
+    y : array of shape (N, d)
+    degrees : array of shape (N,)
+        Sums of the rows of S = P + P^T, as it is kept.
+    lost : array of shape (N,)
+        Of `column_losses`.
+    tail_mass : float
+    """
     low, high = np.min(y, axis=0), np.max(y, axis=0)
     diameter = np.sqrt(np.sum((high - low) ** 2))
     farthest = np.sqrt(np.sum(np.maximum(y - low, high - y) ** 2, axis=1))
-    return np.asarray(2.0 * (cut.dropped * diameter + masses * farthest))
+    # Rows of P sum to one.
+    changed = np.max(cut.dropped) * (degrees - 1.0) + masses_lost(lost, cut, tail_mass)
+    return np.asarray(2.0 * (cut.dropped * diameter + changed * farthest))
+
+
+def column_losses(
+    executor: Executor,
+    source: Source,
+    cut: Calibration,
+    tail_mass: float,
+    shard_rows: Sequence[slice],
+) -> IntArray:
+    """Return what each column loses, shape (N,); see `kernels.tails`.
+
+    Where the tasks that calibrated all rows share memory, they have found the same on their way.
+    """
+    shared = executor.broadcast(cut)
+    parts = executor.map(_column_losses, shard_rows, source, shared, tail_mass)
+    return np.concatenate([executor.result(part) for part in parts])
 
 
 def gradient_errors(
@@ -101,17 +122,13 @@ def whole_rows(cut: Calibration) -> Calibration:
     )
 
 
-def _column_masses(rows: slice, source: Source, cut: Calibration) -> FloatArray:
-    """Return a_i + b_i of some rows."""
-    whole = whole_rows(cut)
-    weighted, lost = np.zeros(rows.stop - rows.start), np.zeros(rows.stop - rows.start)
+def _column_losses(rows: slice, source: Source, cut: Calibration, tail_mass: float) -> IntArray:
+    lost = np.zeros(rows.stop - rows.start, dtype=np.int64)
     for panel in row_panels(rows):
-        at = slice(panel.start - rows.start, panel.stop - rows.start)
+        own = lost[panel.start - rows.start : panel.stop - rows.start]
         for tile in source.tiles(panel):
-            add_column_masses(
-                tile.distances_back, panel, tile.columns, whole, cut, weighted[at], lost[at]
-            )
-    return weighted + lost
+            add_own_losses(tile.distances_back, panel, tile.columns, cut, tail_mass, own)
+    return lost
 
 
 def _gradient_error(rows: slice, source: Source, cut: Calibration, y: FloatArray) -> FloatArray:

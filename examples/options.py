@@ -19,7 +19,7 @@ def main(folder: Path = Path(), n: int = 1797, **options: object) -> None:
     """Map the first n digits again and again."""
     X, labels = load_digits(return_X_y=True)
     X, labels = X[:n], labels[:n]
-    figure = Figure(figsize=(8.0, 2.4), layout="constrained")
+    figure = Figure(figsize=(8.0, 2.6), layout="constrained")
     for axes, perplexity in zip(figure.subplots(1, 4), (5, 30, 100, n // 4), strict=True):
         Y = dasksne.SNE(perplexity=perplexity, **options).fit_transform(X)
         near, far = metrics.neighbors_kept(X, Y, n_neighbors=[5, n // 4])

@@ -71,6 +71,14 @@ def test_the_current_client_is_used():
         assert executor.memory_found() == 2 * 2**30
 
 
+def test_workers_are_there_also_where_the_client_forgets_them(client, monkeypatch):
+    """As it does when it looks for something else at the same time."""
+    monkeypatch.setattr(client, "scheduler_info", lambda **_: {"workers": {}})
+    with current_executor() as executor:
+        assert executor.n_threads == 2
+        executor._require_workers()
+
+
 def test_results_come_in_the_order_of_the_items():
     with current_executor() as executor:
         numbers = executor.map(int, range(6))

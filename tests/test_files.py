@@ -152,6 +152,12 @@ def test_every_format_may_be_at_a_url_and_may_be_damaged(tmp_path, x, suffix, wr
             read_input(str(path))
 
 
+def test_a_package_that_a_protocol_needs_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ImportError, match=r"gs://bucket/x\.npy needs a package: .*gcsfs"):
+        read_input("gs://bucket/x.npy")
+
+
 @pytest.mark.parametrize("source", ["ftp://host/x.npy", "file:///x::ftp://host/x.npy"])
 def test_other_protocols_are_refused(source):
     with pytest.raises(InvalidInputError, match=r"x\.npy is not a path or a URL of one of"):

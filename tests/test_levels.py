@@ -29,7 +29,7 @@ def test_perplexities_fall_with_the_points():
 def test_counts():
     found = levels()
     per_set = len(found.landmarks.schedule)
-    assert found.n_stages == found.n_sets * per_set + 1
+    assert found.n_stages == per_set + 1
     assert found.n_rows == found.n_sets * found.landmarks.n_points + found.middle.n_points
 
 

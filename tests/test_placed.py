@@ -11,7 +11,7 @@ import reference
 from sklearn.datasets import load_digits
 
 import dasksne
-from dasksne import checkpoint, job, launch, levels
+from dasksne import checkpoint, job, launch, levels, placed
 from dasksne.job import HISTORY
 from dasksne.landmarks import landmark_indices
 from dasksne.optimise import schedule
@@ -28,8 +28,8 @@ SMALL = {
     (levels, "SETS"): 2,
     (schedule, "FIRST_LANDMARK_SHARE"): 0.2,
 }
-POINTS = [40, 40, 40, 40, 120, 300]
-"""Of the stages: two of each set, the middle set, all."""
+POINTS = [40, 40, 120, 300]
+"""Of the stages: two of the sets, the middle set, all."""
 FULL = len(POINTS) - 1
 MEASURED = [name for name in HISTORY if name != "seconds"]
 
@@ -69,11 +69,11 @@ def test_the_map_costs_less_than_one_without_landmarks(monkeypatch):
         monkeypatch.setattr(module, "LARGEST_ANNEALED", 1000)
     for name, value in {"LANDMARKS": 300, "MIDDLE": 4, "SETS": 3}.items():
         monkeypatch.setattr(levels, name, value)
-    placed = dasksne.SNE(random_state=0).fit(X)
+    found = dasksne.SNE(random_state=0).fit(X)
     direct = dasksne.SNE(random_state=0, annealing=None).fit(X)
-    assert placed.kl_divergence_ < 2570.0
+    assert found.kl_divergence_ < 2570.0
     assert direct.kl_divergence_ > 2580.0
-    assert np.count_nonzero(placed.history_["points"] == len(X)) < 0.7 * direct.n_iter_
+    assert np.count_nonzero(found.history_["points"] == len(X)) < 0.7 * direct.n_iter_
 
 
 def test_history_says_how_many_points_each_iteration_moved(data):
@@ -83,9 +83,7 @@ def test_history_says_how_many_points_each_iteration_moved(data):
     np.testing.assert_array_equal(stages, np.arange(len(POINTS)))
     np.testing.assert_array_equal(history["points"][first], POINTS)
     last = np.flatnonzero(np.diff(history["stage"], append=-1))
-    np.testing.assert_allclose(
-        history["perplexity"][last][[1, 3, 4, 5]], [20 * 40 / N, 20 * 40 / N, 8.0, 20.0]
-    )
+    np.testing.assert_allclose(history["perplexity"][last][[1, 2, 3]], [20 * 40 / N, 8.0, 20.0])
     assert (np.diff(history["evaluations"]) > 0).all()
     assert model.n_iter_ == len(history["points"])
 
@@ -104,25 +102,32 @@ def test_costs_on_the_way_are_those_of_the_points_that_were_chosen(data):
     events = {}
     sne(callbacks=lambda event: events.update({event.stage: event})).fit(data)
     middle = landmark_indices(N, 120, launch_seed())
-    chosen = {4: middle, 1: middle[landmark_indices(120, 40, launch_seed() + 1)]}
-    for stage, indices in chosen.items():
+    sets = [middle[landmark_indices(120, 40, launch_seed() + k)] for k in (1, 2)]
+    for stage, chosen in {1: sets, 2: [middle]}.items():
         event = events[stage]
-        expected = cost_of(data[indices], event.embedding, event.perplexity)
-        assert event.cost == pytest.approx(expected, rel=1e-9)
+        costs = [cost_of(data[some], event.embedding, event.perplexity) for some in chosen]
+        # Of the sets the watcher sees the one that leads.
+        assert np.min(np.abs(np.array(costs) / event.cost - 1.0)) < 1e-9
 
 
-def test_the_middle_set_goes_on_from_its_best_start(data):
+def test_the_middle_set_goes_on_from_its_best_start(data, monkeypatch):
     """Each set of landmarks, and no two are the same, gives it one."""
-    events = []
-    model = sne(callbacks=events.append, max_iter=4).fit(data)
-    costs = model.history_["cost"]
-    ends = np.flatnonzero(np.diff(model.history_["stage"]))
-    assert costs[ends[1]] != costs[ends[3]]
-    race = [event for event in events if event.stage == 4]
-    assert [event.iteration for event in race] == [1, 2, 3, 4]
-    # Two starts that go on side by side take at least two evaluations an iteration.
-    spent = np.diff([event.evaluations for event in race])
-    assert (spent >= 2).all()
+    events, raced = [], []
+    go = placed.go_through_stages
+
+    def go_through_stages(job, start, *, rivals):
+        raced.extend([start, *rivals])
+        return go(job, start, rivals=rivals)
+
+    monkeypatch.setattr(placed, "go_through_stages", go_through_stages)
+    sne(callbacks=events.append, max_iter=4).fit(data)
+    assert len(raced) == 2
+    assert not np.allclose(*raced)
+    # Two maps that go on side by side take at least two evaluations an iteration.
+    for stage in (0, 1, 2):
+        together = [event for event in events if event.stage == stage]
+        assert [event.iteration for event in together] == [1, 2, 3, 4]
+        assert (np.diff([event.evaluations for event in together]) >= 2).all()
 
 
 def launch_seed():
@@ -155,9 +160,12 @@ def test_landmarks_keep_their_places_where_a_run_is_stopped(data):
 
     model = sne(callbacks=stop).fit(data)
     indices = landmark_indices(N, 120, launch_seed())
-    among = indices[landmark_indices(120, 40, launch_seed() + 1)]
-    shift = model.embedding_[among] - events[-1].embedding
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-12)
+    spreads = []
+    for k in (1, 2):
+        among = indices[landmark_indices(120, 40, launch_seed() + k)]
+        shift = model.embedding_[among] - events[-1].embedding
+        spreads.append(np.max(np.abs(shift - shift[0])))
+    assert min(spreads) < 1e-12
 
 
 # Resume
@@ -172,7 +180,7 @@ def interrupt_at(stage, iteration):
 
 
 @pytest.mark.parametrize("seconds", [0, 1000])
-@pytest.mark.parametrize(("stage", "iteration"), [(0, 1), (2, 3), (4, 2), (5, 1), (5, 4)])
+@pytest.mark.parametrize(("stage", "iteration"), [(0, 1), (1, 3), (2, 2), (3, 1), (3, 4)])
 def test_a_run_that_was_interrupted_ends_the_same(data, tmp_path, stage, iteration, seconds):
     store = tmp_path / "run.zarr"
     expected = sne().fit(data)
@@ -185,7 +193,7 @@ def test_a_run_that_was_interrupted_ends_the_same(data, tmp_path, stage, iterati
     assert not Run.locate(store).has("landmarks")
 
 
-@pytest.mark.parametrize("stage", [3, 5])
+@pytest.mark.parametrize("stage", [1, 3])
 def test_a_process_that_dies_is_resumed(data, tmp_path, stage):
     store = tmp_path / "run.zarr"
     expected = sne().fit(data)
@@ -268,6 +276,8 @@ def test_levels_keep_to_the_memory_planned(data, storage, monkeypatch):
     monkeypatch.setattr(dasksne.placed, "make_plan", make_plan)
     report = sne(p_storage=storage).fit(data).report_
     assert [plan.n_points for plan in plans] == [40, 40, 120]
+    for plan in plans[:2]:  # each counts the sets that are mapped beside it
+        assert plan.s_bytes == 2 * 8 * 40**2
     for plan in plans:
         assert plan.memory_bytes <= plan.memory_limit == report["memory_bytes"]
         assert plan.p_storage in {"memory", "recompute"}

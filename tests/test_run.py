@@ -10,7 +10,7 @@ from zarr.core.attributes import Attributes
 import dasksne
 from dasksne.errors import StoreError
 from dasksne.kernels.calibration import calibrate
-from dasksne.run import CALIBRATION, Run
+from dasksne.run import CALIBRATION, CHECKED, COMPRESSED, Run
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_of_another_format_is_not_read(run):
     run.require()
     run.update(format=99)
-    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 3"):
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 4"):
         run.require()
 
 
@@ -156,13 +156,13 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 3, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 4, "status": "started", "id": "first", "exponent": 3}
 
 
-@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("codecs", [COMPRESSED, CHECKED], ids=["compressed", "checked"])
 @pytest.mark.parametrize("byte", [0, 100, -1])
-def test_no_flipped_bit_passes_for_data(run, compress, byte, rng):
-    run.create_array("X", (40, 3), (40, 3), compress=compress)
+def test_no_flipped_bit_passes_for_data(run, codecs, byte, rng):
+    run.create_array("X", (40, 3), (40, 3), codecs=codecs)
     run.write("X", slice(0, 40), rng.normal(size=(40, 3)))
     (file,) = chunk_files(run.path)
     content = bytearray(file.read_bytes())

@@ -51,7 +51,7 @@ class ClientExecutor:
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
         self._looked = time.monotonic()
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        workers = self._workers()
         self._known = set(workers)
         self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
@@ -220,7 +220,10 @@ class ClientExecutor:
         """Be patient for a while where no worker is left, or none that takes tasks."""
         limit = dask.config.get("dasksne.workers-timeout")
         with self._named_losses():
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            try:
+                workers = self._workers()
+            except OSError:  # the handle will say, should it be for good
+                return
         if not all(_is_stuck(worker) for worker in workers.values()):
             self._alone_since = None
             return
@@ -237,6 +240,15 @@ class ClientExecutor:
             raise ClusterError(
                 f"no worker {what}; the time is dasksne.workers-timeout of Dask's configuration"
             )
+
+    def _workers(self) -> dict[str, Any]:
+        """Return what the scheduler says of each worker.
+
+        The client's own `scheduler_info` may forget them between asking and answering: it also
+        asks for less, every two seconds, and keeps both answers in one place.
+        """
+        said = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+        return dict(said["workers"])
 
     @contextmanager
     def _named_losses(self) -> Iterator[None]:

@@ -78,6 +78,8 @@ class Place(NamedTuple):
             return
         try:
             remote = fsspec.open(self.source, "rb", **self.storage_options).open()
+        except ImportError as error:
+            raise ImportError(f"{self.source} needs a package: {error}") from error
         except OSError as error:
             raise InvalidInputError(
                 f"{self.source} cannot be opened ({type(error).__name__}: {error}); look at the "

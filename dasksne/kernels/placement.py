@@ -21,6 +21,9 @@ REACH = 5.0
 of ordinary data lie within 1, and within 3 at a perplexity of 2."""
 LAST_DECREMENT = 1e-14
 """The squared change of q's exponents from which one more Newton step ends at rounding."""
+ROUGH_DECREMENT = 1e-2
+"""From which one more ends within 0.02 of the solution, mostly within 1e-5, for half of the work
+(MNIST: 1.6 evaluations in place of 3.5)."""
 ROUNDING = 1e-14
 """Relative, of weighted means and of the cost."""
 DAMPING = 1e-7
@@ -53,11 +56,11 @@ def weighted_means(distances: FloatArray, precision: FloatArray, y: FloatArray) 
     return out
 
 
-def place(targets: FloatArray, y: FloatArray) -> FloatArray:
+def place(targets: FloatArray, y: FloatArray, last_decrement: float = LAST_DECREMENT) -> FloatArray:
     """Return where new points cost least on a map that stays as it is.
 
     Each row is worked out on its own, by Newton's method with shortened steps from the weighted
-    mean, to rounding. A row of NaN stays NaN.
+    mean, to rounding unless something else is asked for. A row of NaN stays NaN.
 
     Parameters
     ----------
@@ -65,6 +68,8 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
         See `weighted_means`.
     y : array of shape (d, N), float64
         The map, transposed.
+    last_decrement : float
+        The squared change of q's exponents from which one more step is the last.
 
     Returns
     -------
@@ -81,7 +86,7 @@ def place(targets: FloatArray, y: FloatArray) -> FloatArray:
     are in one place goes there.
     """
     out = np.empty(targets.shape)
-    _place(targets, y, ROUNDING * float(np.max(np.abs(y))), out)
+    _place(targets, y, ROUNDING * float(np.max(np.abs(y))), last_decrement, out)
     return out
 
 
@@ -95,7 +100,7 @@ def _weighted_means(distances, precision, y, out):  # type: ignore[no-untyped-de
 
 
 @strict
-def _place(targets, y, rounding, out):  # type: ignore[no-untyped-def]
+def _place(targets, y, rounding, last_decrement, out):  # type: ignore[no-untyped-def]
     d, n = y.shape
     z = np.empty((d, n))
     q = np.empty(n)
@@ -113,7 +118,7 @@ def _place(targets, y, rounding, out):  # type: ignore[no-untyped-def]
                 break
             _newton_step(gradient, hessian, step)
             decrement = -_dot(gradient, step)
-            if not decrement > LAST_DECREMENT:
+            if not decrement > last_decrement:
                 u += step
                 break
             cost = _descend(z, u, cost, decrement, step, q, gradient, hessian)

@@ -47,7 +47,7 @@ def leave_behind(states: Sequence[S]) -> list[S]:
     """
     first = leader(states)
     left = [s if s is first else replace(s, stopped=_reason_to_stop(s, first)) for s in states]
-    racing = sorted((s.stopped in (BEHIND, TWIN), *_rank(s), k) for k, s in enumerate(left))
+    racing = sorted((s.stopped in (BEHIND, TWIN), *by_cost(s), k) for k, s in enumerate(left))
     for *_, k in racing[FINALISTS:]:
         if left[k].stopped is None and left[k].iteration >= HEAT:
             left[k] = replace(left[k], stopped=BEHIND)
@@ -56,17 +56,18 @@ def leave_behind(states: Sequence[S]) -> list[S]:
 
 def leader(states: Sequence[S]) -> S:
     """Return the state with the lowest cost; of equal ones, the first."""
-    return min(states, key=_rank)
+    return min(states, key=by_cost)
+
+
+def by_cost(state: State) -> tuple[bool, float]:
+    """Return what orders states: the lowest cost comes first, one that is not a number last."""
+    return bool(np.isnan(state.cost)), state.cost
 
 
 def is_open(states: Sequence[State]) -> bool:
     """Say whether any but the leader still runs."""
     first = leader(states)
     return any(state.stopped is None and state is not first for state in states)
-
-
-def _rank(state: State) -> tuple[bool, float]:
-    return bool(np.isnan(state.cost)), state.cost
 
 
 def _reason_to_stop(state: State, first: State) -> str | None:

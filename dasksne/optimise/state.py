@@ -71,21 +71,25 @@ class Optimiser(Protocol[S]):
 
 def step(optimiser: Optimiser[S], state: S, objective: Objective) -> S:
     """Return the state one iteration on; a state that has stopped comes back as it is."""
-    (following,) = step_all(optimiser, [state], lambda maps: [objective(y) for y in maps])
+    (following,) = step_all([optimiser], [state], lambda maps: [objective(maps[0])])
     return following
 
 
-def step_all(optimiser: Optimiser[S], states: Sequence[S], evaluate_all: ObjectiveOfAll) -> list[S]:
+def step_all(
+    optimisers: Sequence[Optimiser[S]], states: Sequence[S], evaluate_all: ObjectiveOfAll
+) -> list[S]:
     """Return each state one iteration on, as `step` does; what they ask for is evaluated together.
 
     Parameters
     ----------
-    optimiser : Optimiser
+    optimisers : sequence of Optimiser
+        One for each state.
     states : sequence of State
     evaluate_all : callable
-        Several maps to an Evaluation each.
+        Several maps, by the numbers of their states, to an Evaluation each.
     """
-    asking = {k: optimiser.asking_step(state) for k, state in enumerate(states)}
+    pairs = zip(optimisers, states, strict=True)
+    asking = {k: optimiser.asking_step(state) for k, (optimiser, state) in enumerate(pairs)}
     answers: dict[int, Evaluation | None] = dict.fromkeys(asking)
     following = dict(enumerate(states))
     while answers:
@@ -95,7 +99,7 @@ def step_all(optimiser: Optimiser[S], states: Sequence[S], evaluate_all: Objecti
                 maps[k] = asking[k].send(answer)  # type: ignore[arg-type] # None at first
             except StopIteration as end:
                 following[k] = end.value
-        answers = dict(zip(maps, evaluate_all(list(maps.values())), strict=True)) if maps else {}
+        answers = dict(zip(maps, evaluate_all(maps), strict=True)) if maps else {}
     return list(following.values())
 
 

@@ -16,8 +16,9 @@ import pytest
 from processes import cluster_of, kill
 
 import dasksne
-from dasksne import affinities
+from dasksne import affinities, checkpoint
 from dasksne.errors import ClusterError, ResourceError
+from dasksne.executor.client import ClientExecutor
 from dasksne.run import Run
 
 pytestmark = pytest.mark.slow
@@ -90,13 +91,29 @@ def at(stage, iteration, action):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed):
-    """Large values too, which tasks take from each other."""
+    """While affinities are computed, by even seeds, or the map is; some time after tasks started.
+
+    Large values too, which tasks take from each other.
+    """
     monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 2_000)
     reference = expected(data)
     chance = random.Random(seed)
     p_storage = ("memory", "zarr", "recompute")[seed % 3]
-    timer = threading.Timer(chance.uniform(0.2, 2.5), cluster.kill_worker, [chance.randrange(2)])
-    timer.start()
+    tasks, starts = [("_calibrate_block", 2), ("_attract", 50)][seed % 2]
+    left = chance.randrange(starts)
+    timer = threading.Timer(chance.uniform(0.0, 0.05), cluster.kill_worker, [chance.randrange(2)])
+    start_tasks = ClientExecutor.map
+
+    def start_tasks_and_kill(self, function, *arguments):
+        nonlocal left
+        handles = start_tasks(self, function, *arguments)
+        if function.__name__ == tasks:
+            left -= 1
+            if left == -1:
+                timer.start()
+        return handles
+
+    monkeypatch.setattr(ClientExecutor, "map", start_tasks_and_kill)
     found = sne(p_storage=p_storage).fit(data)
     timer.join()
     assert client.status == "running"
@@ -107,7 +124,7 @@ def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed)
 def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch):
     """Values sent out, shards and results: nothing of it is left on the workers that follow."""
     monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 2_000)
-    broadcast = dasksne.executor.client.ClientExecutor.broadcast
+    broadcast = ClientExecutor.broadcast
     sent = []
 
     def broadcast_and_kill(self, value, *readers):
@@ -120,7 +137,7 @@ def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch)
             cluster.replenish()
         return handle
 
-    monkeypatch.setattr(dasksne.executor.client.ClientExecutor, "broadcast", broadcast_and_kill)
+    monkeypatch.setattr(ClientExecutor, "broadcast", broadcast_and_kill)
     assert_same(sne().fit(data), expected(data))
     assert len(sent) > 20
 
@@ -232,9 +249,18 @@ def test_a_task_that_kills_its_workers_is_named(tmp_path, data, store, monkeypat
 
 
 DRIVER = """
-    import dask, numpy, dasksne
+    import time, numpy, dasksne
+    from dasksne import affinities
+
+    calibrate = affinities._calibrate_block
+
+    def calibrate_slowly(*arguments):
+        time.sleep(0.05)
+        return calibrate(*arguments)
+
+    affinities._calibrate_block = calibrate_slowly
     X = numpy.load({X!r})
-    dasksne.SNE(**{options}, store={store!r}, checkpoint_seconds=0.05).fit(X)
+    dasksne.SNE(**{options}, store={store!r}, checkpoint_seconds=0).fit(X)
 """
 
 
@@ -253,24 +279,44 @@ def wait_until_started(store):
 
 
 def finished(store):
-    """When each finished row block was written."""
-    files = (store / "kept" / "c").iterdir() if (store / "kept" / "c").exists() else []
-    return {file.name: file.stat().st_mtime_ns for file in files if file.name.isdigit()}
+    """Which row blocks are recorded as finished."""
+    chunks = store / "kept" / "c"
+    return [int(file.name) for file in chunks.glob("*") if file.name.isdigit()]
+
+
+def checkpoints(store):
+    """How many were written so far."""
+    names = checkpoint._names(Run.locate(store))
+    return int(names[0]) if names else 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_driver_killed_at_any_moment(tmp_path, data, store, seed):
+def test_a_driver_killed_at_any_moment(tmp_path, data, store, monkeypatch, seed):
+    """While affinities are computed, by even seeds, or the map is, or a checkpoint written."""
+    chance = random.Random(seed)
+    left = chance.randrange(10) if seed % 2 == 0 else chance.randrange(45)
+    done = [lambda: len(finished(store)), lambda: checkpoints(store)][seed % 2]
     driver = start_driver(tmp_path, data, store)
     wait_until_started(store)
-    time.sleep(random.Random(seed).uniform(0.0, 1.5))
+    while done() < left:
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0.0, 0.02))
+    assert driver.poll() is None
     kill(driver)
-    before = finished(store)
+    reference, before = expected(data), finished(store)
+    computed = []
+    calibrate = affinities._calibrate_block
+
+    def count(rows, source, width, outputs):
+        if outputs.run is not None:  # not of the stage before, which keeps none
+            computed.append(rows.start // LAYOUT["block_rows"])
+        return calibrate(rows, source, width, outputs)
+
+    monkeypatch.setattr(affinities, "_calibrate_block", count)
     with dask.config.set(scheduler="threads"):
         found = dasksne.resume(store)
-    assert_same(found, expected(data))
-    after = finished(store)
-    assert len(after) == 10
-    assert {name: after[name] for name in before} == before  # none was computed again
+    assert_same(found, reference)
+    assert sorted([*computed, *before]) == list(range(10))
 
 
 @pytest.mark.cluster

@@ -104,7 +104,7 @@ def test_the_batch_job_makes_the_digits_inside_its_allocation(slurm, folder):
         found = re.search(r"JobState=(\w+)", ask(slurm, "scontrol", "show", "job", job))[1]
         return found not in {"PENDING", "RUNNING", "COMPLETING"} and found
 
-    assert wait_until(state, "the batch job", seconds=180) == "COMPLETED", log.read_text()
+    assert wait_until(state, "the batch job", seconds=600) == "COMPLETED", log.read_text()
     assert_digits(folder / "batch.zarr")
     assert log.read_text().count("Start worker at:      tls://") == 2
     assert "tcp://" not in log.read_text()
@@ -124,7 +124,7 @@ def test_a_job_that_is_lost_is_replaced_and_the_digits_are_made(slurm, folder):
         wait_until(lambda: "stage 1" in log.read_text(), "the first stage")
         subprocess.run(["scancel", min(first)], env=slurm, check=True)
         wait_until(lambda: jobs() - first, "a job in the place of the cancelled one")
-        assert process.wait(timeout=180) == 0, log.read_text()
+        assert process.wait(timeout=600) == 0, log.read_text()
     assert_digits(folder / "jobs.zarr")
     logs = [path.read_text() for path in (folder / "dasksne-jobs").glob("*.err")]
     assert sum("Start worker at:      tls://" in text for text in logs) >= 3

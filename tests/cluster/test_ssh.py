@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from templates import CLUSTER, ENVIRONMENT, PATH, assert_digits, running, wait_until
+from templates import CLUSTER, ENVIRONMENT, PATH, ROOT, assert_digits, running, wait_until
 
 SSHD = shutil.which("sshd", path=PATH)
 
@@ -24,7 +24,9 @@ AuthorizedKeysFile {folder}/user.pub
 PidFile none
 PasswordAuthentication no
 StrictModes no
+SetEnv PYTHONPATH={root}
 """
+"""The last line has the hosts import this checkout, too: SSH passes no variables on."""
 CLIENT = """
 Host one two
   HostName 127.0.0.1
@@ -46,7 +48,7 @@ def home(tmp_path):
         subprocess.run(key, check=True)
     host = (tmp_path / "host.pub").read_text()
     (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{port} {host}")
-    facts = {"port": port, "folder": tmp_path, "user": getpass.getuser()}
+    facts = {"port": port, "folder": tmp_path, "user": getpass.getuser(), "root": ROOT}
     (tmp_path / "sshd_config").write_text(SERVER.format(**facts))
     (tmp_path / ".ssh").mkdir(mode=0o700)
     (tmp_path / ".ssh" / "config").write_text(CLIENT.format(**facts))

@@ -19,7 +19,7 @@ print(*(hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest() for va
 """
 
 
-@pytest.mark.slow
+@pytest.mark.cluster  # it compiles for half a minute
 def test_bits_do_not_depend_on_who_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     compiled, loaded = (

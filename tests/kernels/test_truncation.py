@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import reference
 
-from dasksne.kernels.calibration import calibrate
+from dasksne.kernels.calibration import Calibration, calibrate
 from dasksne.kernels.probabilities import append_joint, conditional_probabilities
-from dasksne.kernels.tails import add_column_masses
+from dasksne.kernels.tails import SMALLEST_SHARE, add_losses, add_own_losses, masses_lost
 
 
 def rows_of(X, perplexity, tail_mass):
@@ -85,12 +85,29 @@ def test_rows_of_every_kind_keep_the_same_as_a_sort(rng, scale):
         assert cut.dropped[i] == pytest.approx(gone, rel=1e-9, abs=1e-18)
 
 
-def test_column_masses(rng):
-    distances, whole, cut, before, _ = rows_of(rng.normal(size=(120, 3)), 9.0, 1e-2)
-    weighted, lost = np.zeros(50), np.zeros(50)
+@pytest.mark.parametrize("tail_mass", [1e-9, 1e-2, 0.5])
+def test_what_columns_lose_is_bounded_from_above(rng, tail_mass):
+    distances, _, cut, before, _ = rows_of(rng.normal(size=(120, 3)), 9.0, tail_mass)
+    lost = np.zeros(120, dtype=np.int64)
+    for rows in (slice(50, 120), slice(0, 50)):
+        part = Calibration(*(column[rows] for column in cut))
+        add_losses(distances[rows], rows.start, part, tail_mass, lost)
+    dropped = np.where(distances > cut.cutoff[:, None], before, 0.0)
+    dropped /= 1.0 - cut.dropped[:, None]  # of what is left
+    true, found = dropped.sum(axis=0), masses_lost(lost, cut, tail_mass)
+    assert np.all(true <= found)
+    counted = np.where(dropped > 1.001 * SMALLEST_SHARE * tail_mass / 120, dropped, 0.0)
+    nothing_else = cut._replace(dropped=np.zeros(120))
+    assert np.all(counted.sum(axis=0) <= masses_lost(lost, nothing_else, tail_mass))
+    assert np.all(found <= 1.1 * true + 0.1 * tail_mass)
+
+
+def test_what_columns_lose_is_the_same_by_rows_and_by_columns(rng):
+    distances, _, cut, _, _ = rows_of(rng.normal(size=(120, 3)), 9.0, 1e-2)
+    lost, own = np.zeros(120, dtype=np.int64), np.zeros(50, dtype=np.int64)
+    distances[np.diag_indices(120)] = 0.1 + cut.cutoff  # a point's own entry is not read
+    add_losses(distances, 0, cut, 1e-2, lost)
     for columns in (slice(0, 70), slice(70, 120)):
         back = np.ascontiguousarray(distances[columns, 20:70].T)
-        add_column_masses(back, slice(20, 70), columns, whole, cut, weighted, lost)
-    dropped = np.where(distances > cut.cutoff[:, None], before, 0.0)
-    np.testing.assert_allclose(weighted, (before.T @ cut.dropped)[20:70], rtol=1e-12)
-    np.testing.assert_allclose(lost, dropped.sum(axis=0)[20:70], rtol=1e-12)
+        add_own_losses(back, slice(20, 70), columns, cut, 1e-2, own)
+    np.testing.assert_array_equal(own, lost[20:70])

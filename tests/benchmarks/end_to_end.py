@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--p-storage", default="auto")
     parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
-    parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)
     report = Report("Data in, map out", options)

@@ -369,19 +369,19 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )
 
     def _fit(self, X: Any, sample_weight: Any) -> Data:
-        data = self._data(X)
+        settings, data = self._settings(), self._data(X)
         weights = weights_of(sample_weight, data.shape[0])
         if weights is None or np.all(weights > 0.0):
-            self._keep(self._fit_all(data, self._settings(weights)))
+            self._keep(self._fit_all(data, _weighted(settings, weights)))
         else:
-            self._keep(self._fit_some(data, weights))
+            self._keep(self._fit_some(data, settings, weights))
         return data
 
-    def _fit_some(self, data: Data, weights: FloatArray) -> launch.Result:
+    def _fit_some(self, data: Data, settings: Settings, weights: FloatArray) -> launch.Result:
         """Fit the points that have a weight, then place the others."""
         fitted = weights > 0.0
         self._require_placeable(data, fitted)
-        settings = self._settings(weights[fitted])
+        settings = _weighted(settings, weights[fitted])
         if not isinstance(settings.init, str) and len(settings.init) == len(fitted):
             settings = replace(settings, init=settings.init[fitted])
         chosen, others = data[fitted], data[~fitted]
@@ -457,7 +457,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 stacklevel=3,
             )
 
-    def _settings(self, weights: FloatArray | None = None) -> Settings:
+    def _settings(self) -> Settings:
         random = check_random_state(self.random_state)
         return Settings(
             n_components=self.n_components,
@@ -481,8 +481,6 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             save=tuple(self.save),
             checkpoint_seconds=self.checkpoint_seconds,
             seed=int(random.randint(np.iinfo(np.int32).max)),
-            # Where all count once there is nothing to weigh.
-            sample_weight=None if weights is None or np.all(weights == 1.0) else weights,
         )
 
     def _callbacks(self) -> list[Callback]:
@@ -520,6 +518,13 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags.input_tags.sparse = self.metric != "precomputed"
         tags.input_tags.pairwise = self.metric in PAIRWISE
         return tags
+
+
+def _weighted(settings: Settings, weights: FloatArray | None) -> Settings:
+    """Return the settings with weights, unless all points count once."""
+    if weights is None or np.all(weights == 1.0):
+        return settings
+    return replace(settings, sample_weight=weights)
 
 
 def resume(

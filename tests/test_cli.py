@@ -353,7 +353,7 @@ def _options_of_embed(monkeypatch, *arguments):
     """Return the parameters of the estimator that embed would fit."""
     seen = {}
 
-    def fit_nothing(model, _data):
+    def fit_nothing(model, _data, **_weights):
         seen.update(model.get_params())
         raise ValueError("enough seen")
 

@@ -16,6 +16,7 @@ SMALL = {
     ],
     "end_to_end": ["--n", "120", "--perplexity", "10", "--max-iter", "2", "--no-peers"],
     "evaluation": ["--n", "150", "--n-exact", "120", "--n-recompute", "200", "--perplexity", "10"],
+    "graph": ["--sizes", "200", "--neighbors", "5"],
     "growth": ["--sizes", "120", "240", "--perplexity", "10"],
     "metrics": ["--n", "120", "--n-large", "240"],
     "memory": ["--n", "600", "--max-iter", "1", "--fits", "limited"],

@@ -7,21 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dasksne import SNE
 from dasksne.affinities import sampled_share
 from dasksne.estimate import Estimate, estimate
 from dasksne.executor import current_executor
 from dasksne.job import Job, make_schedule
-from dasksne.launch import plan_run
+from dasksne.launch import plan_run, settled
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
-from dasksne.source import ArrayRows
+from dasksne.source import ArrayRows, bytes_of
 from dasksne.stage import Affinities, calibrate_rows, make_objective
-from dasksne.staging import look_at_array, store_rows
+from dasksne.staging import Data, is_graph, look_at_array, store_rows
 
 
 class Engine(NamedTuple):
@@ -47,24 +45,27 @@ class Engine(NamedTuple):
 
 
 @contextmanager
-def engine_of(X: np.ndarray, **options: Any) -> Iterator[Engine]:
+def engine_of(X: Data, **options: Any) -> Iterator[Engine]:
     """Make the engine for data and options of SNE, on the current client or on threads."""
     model = SNE(annealing=None, **options)
-    settings = model._settings()
-    schedule = make_schedule(settings, len(X))
+    settings = settled(model._settings(), X)
+    schedule = make_schedule(settings, X.shape[0])
     with tempfile.TemporaryDirectory() as folder, current_executor() as executor:
         run = Run.locate(Path(folder) / "run.zarr")
         run.create(overwrite=False)
         run.update(id=uuid.uuid4().hex)
-        rows = ArrayRows(X) if executor.shares_memory else store_rows(X, run, settings.metric)
+        sparse = is_graph(X, settings.metric)
+        in_memory = executor.shares_memory or sparse
+        rows = ArrayRows(X) if in_memory else store_rows(X, run, settings.metric)
         source = look_at_array(X, settings.metric).source(rows, settings.metric)
         plan = plan_run(
             X.shape,
-            X.nbytes,
+            bytes_of(X),
             settings,
             store=None,
             memory_limit=None,
-            in_memory=executor.shares_memory,
+            in_memory=in_memory,
+            sparse=sparse,
             kept_share=sampled_share(source, settings),
             executor=executor,
         )

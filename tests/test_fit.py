@@ -299,7 +299,9 @@ def test_a_random_start_may_win_the_race():
 
 def test_the_iterations_of_all_that_race_count(data):
     events = []
-    sne(max_iter=60, tol=0.0, annealing="auto", init="best", callbacks=events.append).fit(data)
+    dasksne.SNE(perplexity=5.0, max_iter=60, tol=0.0, init="best", callbacks=events.append).fit(
+        data
+    )
     last = [event for event in events if event.stage == events[-1].stage]
     running = np.diff([0, *(event.iteration for event in last)])
     assert running[0] == 7  # the annealed map, its start, a spectral one and four random ones

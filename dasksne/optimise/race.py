@@ -14,8 +14,8 @@ PATIENCE = 6.0
 data sets, 3 still left the later winner behind on one, 4 on none; 12 costs a few iterations.)"""
 HEAT = 10
 FINALISTS = 4
-"""Iterations after which no more than so many go on, the lowest. (A helix of 600 points with
-init="best": 2.8 nats with it, 3.7 where all seven go on until they have fallen behind.)"""
+"""Iterations after which no more than so many go on, the lowest. (A helix of 600 points,
+init="best": 2.8 nats with it; 3.7 where seven go on until each has fallen behind.)"""
 BEHIND = "left behind by another start"
 SAME = 0.05
 """Of the map's extent: two maps in which no point is nearer to or farther from the centre by more

@@ -78,8 +78,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         four sets of landmarks, 5,000 each, whose maps place a middle set of 20,000, and the lowest
         of those all points. (All points start at the target with "momentum", with precomputed
         distances and where a point has few neighbours, a perplexity below 8.)
-    max_iter : int, default=300
-        Iterations of each stage; those of annealing before the last have 50 at most with "lbfgs".
+    max_iter : int, default=240
+        Iterations of each stage, those of all starts that race counted. With "lbfgs" the stages
+        before the last have 120 together. What a stage leaves over, the next one may take.
     tol : float, default=3e-7
         A stage ends when the cost falls by less than this share in five iterations.
     dtype : {"float64", "float32"}, default="float64"
@@ -158,7 +159,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         random_state: Any = None,
         optimizer: str = "lbfgs",
         annealing: Literal["auto"] | Sequence[float] | None = "auto",
-        max_iter: int = 300,
+        max_iter: int = 240,
         tol: float = 3e-7,
         dtype: str = "float64",
         tail_mass: float = 0.0,

@@ -15,7 +15,7 @@ from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
 from dasksne.optimise.momentum import Momentum, spectral_step_size
 from dasksne.optimise.race import is_open, leader, leave_behind
-from dasksne.optimise.schedule import EARLY_TOL, RACE_ITERATIONS
+from dasksne.optimise.schedule import EARLY_TOL, RACE_SHARE
 from dasksne.optimise.state import (
     Optimiser,
     State,
@@ -68,7 +68,7 @@ def go_through_stages(
             unreached = _count_unreached(job, calibration)
             constant_cost = float(np.sum(np.log(job.plan.n_points - 1.0) - calibration.entropy))
         objective = make_objective(job, affinities, k)
-        max_iter = 0 if job.stopped else schedule[k].max_iter
+        max_iter = 0 if job.stopped else _allowed(job, k)
         optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
@@ -133,24 +133,30 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
 
     They share each pass over S. The watcher and the history see the one that leads.
     """
-    stage = job.schedule[k]
-    tol, max_iter = max(EARLY_TOL, stage.tol), min(RACE_ITERATIONS, stage.max_iter)
-    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=tol)
+    tol, max_iter = job.schedule[k].tol, _allowed(job, k)
+    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
     with recording(job, k, states) as record:
-        while is_open(states) and not job.stopped:
+        while (
+            is_open(states)
+            and _winner(states).iteration < RACE_SHARE * max_iter
+            and not job.stopped
+        ):
             optimisers = [optimiser] * len(states)
             following = step_all(
                 optimisers, states, lambda maps: objective.evaluate_all(list(maps.values()))
             )
             states = leave_behind(following)
             record(states)
-    return concluded(_winner(states), stage.max_iter, stage.tol)
+    return concluded(_winner(states), max_iter, tol)
 
 
 def _winner(states: Sequence[State]) -> State:
-    """Return the state that leads, with the evaluations of all."""
-    evaluations = sum(state.evaluations for state in states)
-    return replace(leader(states), evaluations=evaluations)
+    """Return the state that leads, with the iterations and evaluations of all."""
+    return replace(
+        leader(states),
+        iteration=sum(state.iteration for state in states),
+        evaluations=sum(state.evaluations for state in states),
+    )
 
 
 def _iterate(
@@ -175,6 +181,13 @@ def _tell(job: Job, k: int, state: State) -> None:
     job.stopped = job.watcher.step_done(event)
 
 
+def _allowed(job: Job, k: int) -> int:
+    """Return the iterations of stage k: what it is given, and what those before it left over."""
+    given = sum(stage.max_iter for stage in job.schedule[: k + 1])
+    first = job.stages_before
+    return given - sum(first <= row[0] < first + k for row in job.history)
+
+
 def _evaluations_before(job: Job, k: int) -> int:
     """Return the evaluations of the stages before stage k of the job."""
     stage, column = job.stages_before + k, HISTORY.index("evaluations")
@@ -190,7 +203,7 @@ def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
         points=job.plan.n_points,
         perplexity=job.schedule[k].perplexity,
         iteration=state.iteration,
-        max_iter=job.schedule[k].max_iter,
+        max_iter=_allowed(job, k),
         cost=state.cost,
         gradient_norm=float(np.sqrt(np.sum(state.gradient**2))),
         step=state.step,

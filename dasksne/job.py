@@ -1,5 +1,6 @@
 """The nouns of a run under way: the job, what a watcher sees of it, what it found."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
         tol=settings.tol,
         max_iter=settings.max_iter,
         # Momentum takes many more, and shakes the map in the first of them.
-        early_iterations=EARLY_ITERATIONS if settings.optimizer == "lbfgs" else settings.max_iter,
+        early_iterations=EARLY_ITERATIONS if settings.optimizer == "lbfgs" else math.inf,
     )
 
 

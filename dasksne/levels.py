@@ -78,8 +78,9 @@ def make_levels(settings: Settings, n_points: int) -> Levels | None:
     many = min(MIDDLE * few, int(LARGEST_MIDDLE * n_points))
     if few > many // 2:
         return None
+    max_iter = SETS * settings.max_iter  # of all sets, and of all maps of the middle set
     return Levels(
         SETS,
-        Level(few, landmark_stages(few * density, few, settings.max_iter)),
-        Level(many, (Stage(many * density, LANDMARK_TOL, settings.max_iter),)),
+        Level(few, landmark_stages(few * density, few, max_iter)),
+        Level(many, (Stage(many * density, LANDMARK_TOL, max_iter),)),
     )

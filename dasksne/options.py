@@ -84,7 +84,7 @@ OPTIONS = {
     "random_state": Option(int, "Seed of a random start and of jitter."),
     "optimizer": Option(click.Choice(CHOICES["optimizer"]), "How the cost is minimised."),
     "annealing": Option(PERPLEXITIES, "Perplexities to pass through first."),
-    "max_iter": Option(int, "Iterations of each stage, of early ones at most 50."),
+    "max_iter": Option(int, "Iterations of each stage; early ones have 120 together."),
     "tol": Option(float, "A stage ends when the cost falls by less in five iterations."),
     "dtype": Option(click.Choice(CHOICES["dtype"]), "In which P is kept."),
     "tail_mass": Option(float, "The most that a row of P drops; 0 keeps every entry."),

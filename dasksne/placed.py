@@ -77,7 +77,7 @@ def _optimise_side_by_side(jobs: Sequence[Job], k: int, maps: Sequence[FloatArra
         make_objective(job, calibrate_rows(job, perplexity, k, keep=False), k) for job in jobs
     ]
     optimisers = [
-        make_optimiser(job, k, objective, max_iter=max_iter, tol=tol)
+        make_optimiser(job, k, objective, max_iter=max_iter // len(jobs), tol=tol)
         for job, objective in zip(jobs, objectives, strict=True)
     ]
 

@@ -34,7 +34,7 @@ CODEC_COPIES = 8
 LARGEST_JOINED_SHARE = 1 / 8
 """Of P kept: up to it S is put together from rows of P in memory, and both fit where a dense S
 would, in single precision too."""
-OPTIMISER_MAPS = 40
+OPTIMISER_MAPS = 72
 """Arrays of the map's size that the optimiser and a step hold."""
 
 

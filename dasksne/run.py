@@ -334,6 +334,8 @@ def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str
     try:
         matrix = csr_array(parts, shape=shape)
         matrix.check_format(full_check=True)
+        if not matrix.has_canonical_format:
+            raise ValueError("the columns of a row must ascend")  # noqa: TRY301 - said below
     except ValueError as error:
         raise StoreError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
     return matrix

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits, load_iris, make_s_curve, make_swiss_ro
 
 import dasksne
 from dasksne.job import HISTORY
+from dasksne.optimise.schedule import RACE_SHARE
 
 ANNEALING = [20.0, 10.0]
 
@@ -252,6 +253,15 @@ def test_the_irises_in_few_evaluations(init):
     assert within_reach(model, 12.7466)
 
 
+def test_data_that_crawl_keep_to_the_evaluations():
+    """Along a curve the cost falls for as long as one likes."""
+    t = np.linspace(0, 12, 100)
+    model = dasksne.SNE(perplexity=4, init="best", random_state=0)
+    model.fit(np.stack([np.cos(t), np.sin(t), t / 6], axis=1))
+    assert model.report_["stopped"] == "max_iter reached"
+    assert 350 < model.history_["evaluations"][-1] <= 400
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [{}, *({"init": "random", "random_state": s} for s in (0, 7))])
 def test_the_digits_in_few_evaluations(start):
@@ -287,9 +297,28 @@ def test_a_random_start_may_win_the_race():
     assert spent[-1] <= 2
 
 
-def test_a_race_keeps_to_the_iterations_allowed(data):
-    model = dasksne.SNE(perplexity=5.0, max_iter=2, init="best").fit(data)
-    assert (np.unique(model.history_["stage"], return_counts=True)[1] <= 2).all()
+def test_the_iterations_of_all_that_race_count(data):
+    events = []
+    dasksne.SNE(perplexity=5.0, max_iter=60, tol=0.0, init="best", callbacks=events.append).fit(
+        data
+    )
+    last = [event for event in events if event.stage == events[-1].stage]
+    running = np.diff([0, *(event.iteration for event in last)])
+    assert running[0] == 7  # the annealed map, its start, a spectral one and four random ones
+    assert (running > 0).all()
+    alone = np.flatnonzero(running > 1)[-1] + 1
+    given = last[0].max_iter
+    assert last[alone - 1].iteration < RACE_SHARE * given + running[0]
+    assert last[-1].iteration == given
+
+
+def test_what_a_stage_leaves_over_goes_to_the_next(data):
+    events = []
+    sne(max_iter=30, callbacks=events.append).fit(data)
+    done = [sum(event.stage == stage for event in events) for stage in range(3)]
+    given = {event.stage: event.max_iter for event in events}
+    assert done[0] < 30
+    assert given == {0: 30, 1: 60 - done[0], 2: 90 - done[0] - done[1]}
 
 
 def test_unreached_rows_are_counted(rng):

@@ -201,11 +201,12 @@ def test_other_affinities_in_a_run_are_found_out(weights, tmp_path):
         dasksne.resume(store)
 
 
-def test_a_store_that_is_no_sparse_matrix(weights, tmp_path):
+@pytest.mark.parametrize("indices", [[10**6, 1], [2, 1]], ids=["too large", "descending"])
+def test_a_store_that_is_no_sparse_matrix(weights, tmp_path, indices):
     """Whoever made it gave it checksums: what is between its indices would be read and written."""
     run = Run.locate(tmp_path / "run.zarr")
     sne(store=run.url).fit(scipy.sparse.csr_array(weights))
-    run.write("X/0/indices", slice(0, 1), np.array([10**6], dtype=np.int32))
+    run.write("X/0/indices", slice(0, 2), np.array(indices, dtype=np.int32))
     for read in (dasksne.open_run(run.url).X.compute, lambda: dasksne.resume(run.url)):
         with pytest.raises(StoreError, match="is no sparse matrix"):
             read()

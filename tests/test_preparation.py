@@ -128,15 +128,18 @@ def test_the_same_bits_on_one_thread(fitted):
         np.testing.assert_array_equal(sne(**BOTH).fit(X).embedding_, fitted.embedding_)
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lazy", [False, True], ids=["array", "dask"])
 @pytest.mark.parametrize("stored", [False, True], ids=["unstored", "stored"])
-def test_the_same_bits_on_workers(fitted, tmp_path, lazy, stored):
+def test_the_same_bits_on_workers(cluster, fitted, tmp_path, lazy, stored):
     given = da.from_array(X, chunks=(70, 30)) if lazy else X
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+    with Client(cluster):
         model = sne(**BOTH, store=tmp_path / "run.zarr" if stored else None).fit(given)
         np.testing.assert_array_equal(model.embedding_, fitted.embedding_)
         if stored or not lazy:

@@ -16,7 +16,7 @@ GIVEN = {
     "init": "pca",
     "optimizer": "lbfgs",
     "annealing": "auto",
-    "max_iter": 300,
+    "max_iter": 240,
     "tol": 1e-6,
     "dtype": "float64",
     "tail_mass": 0.0,

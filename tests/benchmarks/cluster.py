@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     parser.add_argument("--perplexity", type=float, default=30)
-    parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
     parser.add_argument("--deaths", nargs="*", choices=STORAGES, default=STORAGES)
     parser.add_argument("--death-iter", type=int, default=20, help="of the run that loses a worker")
     parser.add_argument("--n-state", type=int, nargs="+", default=[20_000, 1_000_000])

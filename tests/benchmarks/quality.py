@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=default)
     parser.add_argument("--seeds", type=int, default=10, help="random starts beside PCA")
     parser.add_argument("--tail-mass", type=float, default=0.0)
-    parser.add_argument("--max-iter", type=int, default=300, help="of each stage")
+    parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
     parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)

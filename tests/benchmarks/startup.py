@@ -27,7 +27,7 @@ COMMAND = "from dasksne.cli import main; main()"
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--embed-repeats", type=int, default=1, help="of the command")
-    parser.add_argument("--max-iter", type=int, default=300, help="of each stage of the command")
+    parser.add_argument("--max-iter", type=int, default=240, help="of each stage of the command")
     options = parser.parse_args(arguments)
     report = Report("Start", options)
     runs = {name: _python("-c", code) for name, code in IMPORTS.items()}

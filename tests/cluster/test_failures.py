@@ -24,7 +24,7 @@ from dasksne.run import Run
 pytestmark = pytest.mark.slow
 
 N = 300
-SOME, ALL = 3, 20
+SOME, ALL = 2, 20
 """Random deaths in the ordinary suite, and behind the marker."""
 SEEDS = [
     *range(SOME),
@@ -142,6 +142,7 @@ def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch)
     assert len(sent) > 20
 
 
+@pytest.mark.cluster
 def test_a_worker_that_comes_and_one_that_retires(cluster, client, data):
     def join():
         cluster.start_worker()
@@ -199,6 +200,7 @@ def test_all_workers_gone_for_good(cluster, data, store):
         assert_same(dasksne.resume(store), expected(data))
 
 
+@pytest.mark.cluster
 def test_workers_that_are_paused_for_ever(tmp_path, data):
     """Their limit is less than Python and its packages take, and tasks would wait for ever."""
     with cluster_of(tmp_path, workers=0) as cluster, cluster.client() as client:
@@ -366,8 +368,8 @@ def test_a_scheduler_that_comes_back(tmp_path, data, store, seconds, patience, s
 
 
 def test_the_scheduler_dies(tmp_path, data, store):
-    with cluster_of(tmp_path) as cluster, cluster.client(timeout=3) as client:
-        client.wait_for_workers(2, timeout=60)
+    with cluster_of(tmp_path, workers=1) as cluster, cluster.client(timeout=3) as client:
+        client.wait_for_workers(1, timeout=60)
         model = sne(store=store, callbacks=at(1, 5, lambda: kill(cluster.scheduler)))
         with pytest.raises(
             ClusterError, match=r"connection to the Dask scheduler at tcp://.* is lost"

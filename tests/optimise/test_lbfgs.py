@@ -10,9 +10,9 @@ from dasksne.types import Evaluation
 
 
 def test_quadratic_ends_at_its_minimum():
-    states = run(LBFGS(tol=1e-12), quadratic, np.zeros((20, 2)))
+    states = run(LBFGS(tol=1e-14), quadratic, np.zeros((20, 2)))
     np.testing.assert_allclose(states[-1].y, 1.0, atol=1e-6)
-    near = next(state for state in states if state.cost < 1e-8 * states[0].cost)
+    near = next(state for state in states if state.cost < 1e-12 * states[0].cost)
     assert near.evaluations < 60
 
 

@@ -5,7 +5,17 @@ import pytest
 from optimise.conftest import run
 
 from dasksne.optimise.lbfgs import LBFGS
-from dasksne.optimise.race import BEHIND, PATIENCE, SAME, TWIN, is_open, leader, leave_behind
+from dasksne.optimise.race import (
+    BEHIND,
+    FINALISTS,
+    HEAT,
+    PATIENCE,
+    SAME,
+    TWIN,
+    is_open,
+    leader,
+    leave_behind,
+)
 from dasksne.optimise.state import WINDOW, step_all
 from dasksne.types import Evaluation
 
@@ -23,6 +33,20 @@ def test_one_that_falls_too_slowly_is_left_behind():
     found = leave_behind(states)
     assert [state.stopped for state in found] == [None, None, BEHIND]
     assert found[0] is states[0]
+
+
+def test_the_lowest_go_on_after_the_heat():
+    def states(iteration):
+        costs = [17.0, 11.0, 10.0, np.nan, 13.0, 16.0, 12.0]
+        return [replace(running(cost, 9.0), iteration=iteration) for cost in costs]
+
+    found = [state.stopped for state in leave_behind(states(HEAT))]
+    assert found == [BEHIND, None, None, BEHIND, None, BEHIND, None]
+    assert found.count(None) == FINALISTS
+    early = [state.stopped for state in leave_behind(states(HEAT - 1))]
+    assert early == [None, None, None, BEHIND, None, None, None]
+    ended = [replace(state, stopped="done") for state in states(HEAT)]
+    assert [state.stopped for state in leave_behind(ended)].count(BEHIND) == 1  # the NaN
 
 
 def test_nobody_is_judged_before_there_is_a_window():

@@ -76,9 +76,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         found races against the start itself and a spectral start, all in one pass over P, and the
         lowest goes on. It starts at the target, as None does, where the start is an array or
         "spectral", which annealing would undo. Of more than 20,000 points only some are annealed:
-        four sets of landmarks, 5,000 each, whose maps place a middle set of 20,000, and the lowest
-        of those all points. (All points start at the target with "momentum", with precomputed
-        distances and where a point has few neighbours, a perplexity below 8.)
+        four sets of landmarks, 5,000 each, side by side (history and callbacks see the one that
+        leads), whose maps place a middle set of 20,000, and the lowest of those all points. (All
+        points start at the target with "momentum", with precomputed distances and where a point has
+        few neighbours, a perplexity below 8.)
     max_iter : int, default=240
         Iterations of each stage, those of all starts that race counted. With "lbfgs" the stages
         before the last have 120 together. What a stage leaves over, the next one may take.

@@ -204,12 +204,13 @@ def _evaluations_before(job: Job, k: int) -> int:
 def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
     embedding = state.y.view()
     embedding.flags.writeable = False  # a watcher looks on
+    stage = job.stages_before + k
     return Event(
-        stage=job.stages_before + k,
+        stage=stage,
         n_stages=job.n_stages,
         points=job.plan.n_points,
         perplexity=job.schedule[k].perplexity,
-        iteration=state.iteration,
+        iteration=1 + sum(row[0] == stage for row in job.history),
         max_iter=_allowed(job, k),
         cost=state.cost,
         gradient_norm=_gradient_norm(job, state),

@@ -75,8 +75,9 @@ class Event(NamedTuple):
     perplexity: float
     """Of this stage; NaN where sigma is given, or P itself."""
     iteration: int
-    """In this stage."""
+    """In this stage; maps that go on side by side have theirs together."""
     max_iter: int
+    """Of this stage at most, those of such maps counted one by one."""
     cost: float
     gradient_norm: float
     step: float

@@ -15,6 +15,7 @@ from distributed import Client, Future, LocalCluster
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dasksne
+from dasksne import job, levels
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.executor import current_executor
 from dasksne.executor.client import INLINE_BYTES, ClientExecutor, _limited
@@ -276,14 +277,16 @@ def test_new_points(client, rng, data, tmp_path, kept, monkeypatch):
 
 
 def test_a_run_that_starts_with_landmarks(data, tmp_path, monkeypatch):
-    for module in (dasksne.job, dasksne.levels):
+    for module in (job, levels):
         monkeypatch.setattr(module, "LARGEST_ANNEALED", 100)
     for name, value in {"LANDMARKS": 60, "MIDDLE": 2, "SETS": 2}.items():
-        monkeypatch.setattr(dasksne.levels, name, value)
-    given = {"annealing": "auto", "perplexity": 12.0}
+        monkeypatch.setattr(levels, name, value)
+    given = {"annealing": "auto", "perplexity": 12.0, "tail_mass": 1e-2}
     found = sne(store=tmp_path / "run.zarr", **given).fit(da.from_array(data, chunks=(70, 5)))
     np.testing.assert_array_equal(np.unique(found.history_["points"]), [60, 120, N])
-    assert_same(found, on_threads(data, **given))
+    expected = on_threads(data, **given)
+    assert_same(found, expected)
+    assert found.report_["tails"] == expected.report_["tails"]
     assert_same(sne(**given).fit(data), found)
 
 

@@ -137,7 +137,7 @@ def test_its_driver_is_killed_and_another_goes_on(cluster, folder, data):
     command = [sys.executable, "-c", code, cluster.file, folder / "x.npy", store]
     driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not (store / "checkpoints").exists():
             assert driver.poll() is None
             assert time.monotonic() < deadline

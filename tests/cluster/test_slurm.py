@@ -1,5 +1,6 @@
 """The SLURM templates make the digits: real daemons, one node, started here as root."""
 
+import getpass
 import os
 import re
 import shutil
@@ -84,6 +85,9 @@ def slurm(folder):
                 wait_until((folder / "munge.socket").exists, "munged")
         wait_until(lambda: "idle" in ask(environment, "sinfo"), "SLURM's node")
         yield environment
+        # What is left of a test that failed would outlive the daemons.
+        ask(environment, "scancel", "--user", getpass.getuser())
+        wait_until(lambda: not ask(environment, "squeue", "--noheader"), "the end of all jobs")
 
 
 def ask(environment, *command):

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dasksne import launch
+from dasksne import launch, planning
 from dasksne.errors import InvalidInputError
 from dasksne.executor import current_executor
 from dasksne.job import Event
@@ -353,11 +353,11 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         (8000000, 'memory')
         """
         settings, data = self._settings(), self._data(X)
-        settings = launch.settled(settings, data)
+        settings = planning.settled(settings, data)
         settings.require_fits(*data.shape)
         sparse = is_graph(data, settings.metric)
         with current_executor() as executor:
-            return launch.plan_run(
+            return planning.plan_run(
                 (data.shape[0], data.shape[1]),
                 bytes_of(data),
                 settings,
@@ -365,7 +365,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 in_memory=not isinstance(data, da.Array) and (executor.shares_memory or sparse),
                 sparse=sparse,
-                kept_share=launch.kept_share(executor, data, settings),
+                kept_share=planning.kept_share(executor, data, settings),
                 executor=executor,
             )
 
@@ -417,7 +417,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             )
 
     def _fit_all(self, data: Data, settings: Settings) -> launch.Result:
-        settings = launch.settled(settings, data)
+        settings = planning.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
             return launch.launch(
                 data,

@@ -1,14 +1,11 @@
 """The beginning and the end of a run: data in, plan made, run kept."""
 
-import shutil
-import sys
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -19,21 +16,20 @@ from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.components import weighted_mean
 from dasksne.difference import difference
-from dasksne.errors import InvalidInputError, SchedulerLostError, StoreError
+from dasksne.errors import SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages, save_start
 from dasksne.integrity import create_arrays, require_same_data
-from dasksne.job import HISTORY, Job, Outcome, Watcher, make_schedule
-from dasksne.kernels.calibration import normalise
-from dasksne.kernels.distances import squared_distances
-from dasksne.kernels.probabilities import conditional_probabilities
+from dasksne.job import Job, Outcome, Watcher, make_schedule
 from dasksne.levels import make_levels
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.placed import placed_start
-from dasksne.plan import Plan, make_plan
+from dasksne.plan import Plan
+from dasksne.planning import plan_run
 from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
 from dasksne.reach import blind_workers, require_sight, tell_of_blind
+from dasksne.results import keep_outcome, kept_outcome
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
 from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of
@@ -44,7 +40,6 @@ from dasksne.staging import (
     look_at,
     look_at_array,
     readable_rows,
-    scratch_folder,
     scratch_run,
     store_rows,
     stored_rows,
@@ -54,12 +49,8 @@ from dasksne.staging import (
 )
 from dasksne.starts import first_map, is_annealed
 from dasksne.stopping import telling_how_to_go_on
-from dasksne.tails import Tails
 from dasksne.transform import FittedMap, fitted_map
 from dasksne.types import FloatArray
-
-USED_SHARE = 0.9
-"""Of the memory found, what a run may plan to use."""
 
 
 class Result(NamedTuple):
@@ -76,121 +67,6 @@ class Result(NamedTuple):
         """Of X, as it was given."""
         preparation = None if self.fitted is None else self.fitted.preparation
         return self.plan.n_features if preparation is None else len(preparation.mean)
-
-
-def plan_run(
-    shape: tuple[int, int],
-    x_bytes: int,
-    settings: Settings,
-    *,
-    store: Run | None,
-    memory_limit: int | None,
-    in_memory: bool,
-    sparse: bool = False,
-    kept_share: float = 1.0,
-    executor: Executor | None = None,
-    blind: list[str] | None = None,
-) -> Plan:
-    """Return the plan of a run on the current executor, or refuse it with the bytes.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (N, D).
-    x_bytes : int
-        Of X, as it was given.
-    settings : Settings
-    store : Run or None
-    memory_limit : int or None
-        Bytes; None for what is found.
-    in_memory : bool
-        Whether X stays in this process's memory.
-    sparse : bool
-        Whether X is sparse affinities, which a run keeps as they are.
-    kept_share : float
-        Of the entries of P, about.
-    executor : Executor, optional
-    blind : list of str, optional
-        Addresses of the workers that do not see the store; looked for where not given.
-    """
-    executor = executor or current_executor()
-    if blind is None:
-        blind = blind_workers(executor, store)
-    if blind:
-        place = scratch_folder() if store is None else store.url
-        require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
-    n_points, n_features = shape[0], settings.n_mapped(shape[1])
-    levels = make_levels(settings, n_points)
-    sparse_x_bytes = x_bytes if sparse else 0
-    x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
-    if settings.prepares and x_bytes:
-        x_bytes += 8 * n_points * n_features * executor.n_processes
-
-    def plan(p_storage: str) -> Plan:
-        return make_plan(
-            n_points,
-            n_features,
-            settings.n_components,
-            x_bytes=x_bytes,
-            sparse_x_bytes=sparse_x_bytes,
-            raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
-            n_processes=executor.n_processes,
-            n_threads=executor.n_threads,
-            memory_limit=(
-                int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
-            ),
-            disk_found=_disk_found(store),
-            keeps_p=(
-                store is not None
-                and settings.p_storage != "recompute"
-                and settings.metric != "affinities"  # X is P
-                and not blind
-            ),
-            keeps_x=store is not None or not in_memory,
-            saves=settings.save,
-            kept_share=kept_share,
-            anneals=len(make_schedule(settings, n_points)) > 1,
-            copied_rows=0 if levels is None else levels.n_rows,
-            dtype=settings.dtype,
-            p_storage=p_storage,
-            repulsion=settings.repulsion,
-            block_rows=settings.block_rows,
-            shards=settings.shards,
-        )
-
-    planned = plan(settings.p_storage)
-    return plan("recompute") if blind and planned.p_storage == "zarr" else planned
-
-
-def settled(settings: Settings, x: Data) -> Settings:
-    """Return the settings with which x is mapped: where affinities are sparse, so is S, in memory.
-
-    Raises
-    ------
-    InvalidInputError
-        S shall be elsewhere.
-    """
-    if not is_graph(x, settings.metric):
-        return settings
-    if settings.p_storage not in ("auto", "memory"):
-        raise InvalidInputError(
-            f"p_storage={settings.p_storage!r} with sparse affinities: P is in memory and S takes "
-            "about twice as much; use p_storage='auto', or give a dense array"
-        )
-    return replace(settings, p_storage="memory")
-
-
-def kept_share(executor: Executor, x: Data, settings: Settings) -> float:
-    """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    sparse = is_graph(x, settings.metric)
-    if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
-        return 1.0
-    if settings.prepares:
-        held = not executor.shares_memory
-        x, _ = prepare(executor, x, None, settings, None, in_memory=True, blind=held)
-    rows = ArrayRows(x)
-    look = look_at(executor, rows, settings.metric)
-    return sampled_share(look.source(rows, settings.metric), settings)
 
 
 def launch(
@@ -370,7 +246,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     preparation = kept_preparation(run)
     if state["status"] == "finished":
         try:
-            found = _found_before(run)
+            found = kept_outcome(run)
         except StoreError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
         else:
@@ -442,15 +318,6 @@ def _place(
         yield None
 
 
-def _disk_found(store: Run | None) -> int:
-    if store is not None and store.path is None:
-        return sys.maxsize  # a bucket
-    folder = Path(scratch_folder()) if store is None or store.path is None else store.path
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
 def _record(job: Job, look: Look, preparation: Preparation | None, given: str | None) -> None:
     """Write all that a resume needs, before any work is done.
 
@@ -517,7 +384,7 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
         else:
             outcome = go_through_stages(job, _start(job, look, values), values)
         if kept is not None:
-            _finish(job, outcome)
+            keep_outcome(job, outcome)
     return outcome
 
 
@@ -535,59 +402,6 @@ def _start(job: Job, look: Look, values: dict[str, Any] | None) -> FloatArray:
     if job.keeps:
         save_start(job, start)
     return start
-
-
-def _finish(job: Job, outcome: Outcome) -> None:
-    """Write the results, then say that the run is finished."""
-    run, plan = job.run, job.plan
-    assert run is not None  # noqa: S101 - only a run that is kept is finished
-    y = outcome.embedding
-    run.create_array("embedding", y.shape, y.shape)
-    run.write("embedding", slice(None), y)
-    for name in HISTORY:
-        column = outcome.history[name]
-        run.create_array(f"history/{name}", column.shape, column.shape)
-        if column.size:
-            run.write(f"history/{name}", slice(None), column)
-    if "Q" in job.settings.save:
-        shared = job.executor.broadcast(y), job.executor.broadcast(job.source.counts)
-        for part in job.executor.map(_write_q, plan.blocks, run, *shared):
-            job.executor.wait(part)
-    run.delete("S")
-    run.delete("landmarks")
-    run.update(
-        status="finished",
-        kl_divergence=outcome.cost,
-        constant_cost=outcome.constant_cost,
-        n_iter=outcome.n_iter,
-        stopped=outcome.stopped,
-        unreached=outcome.unreached,
-        tails=None if outcome.tails is None else outcome.tails._asdict(),
-    )
-
-
-def _found_before(run: Run) -> Outcome:
-    """Return what a finished run found."""
-    state = run.state
-    return Outcome(
-        embedding=run.read_whole("embedding"),
-        cost=state["kl_divergence"],
-        constant_cost=state["constant_cost"],
-        n_iter=state["n_iter"],
-        history={name: run.read(f"history/{name}") for name in HISTORY},
-        stopped=state["stopped"],
-        unreached=state["unreached"],
-        tails=None if state["tails"] is None else Tails(**state["tails"]),
-    )
-
-
-def _write_q(rows: slice, run: Run, y: FloatArray, counts: FloatArray | None) -> None:
-    """Write rows of Q: conditional probabilities at precision one."""
-    distances = np.empty((rows.stop - rows.start, len(y)))
-    squared_distances(y[rows], y, distances)
-    found = normalise(distances, rows.start, precision=1.0, counts=counts)
-    conditional_probabilities(distances, rows.start, found, distances)
-    run.write("Q", rows, distances)
 
 
 def report(result: Result) -> dict[str, Any]:

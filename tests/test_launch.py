@@ -417,7 +417,7 @@ def test_a_callback_that_fails_costs_nothing(data, store):
 
 
 def test_too_little_disk_is_known_before(data, store, monkeypatch):
-    monkeypatch.setattr(dasksne.launch, "_disk_found", lambda _: 1000)
+    monkeypatch.setattr(dasksne.planning, "_disk_found", lambda _: 1000)
     with pytest.raises(ResourceError, match=r"kB on disk and 1\.0 kB are free.*recompute"):
         sne(store=store).fit(data)
     assert not store.exists()

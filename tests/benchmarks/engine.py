@@ -12,9 +12,9 @@ from dasksne.affinities import sampled_share
 from dasksne.estimate import Estimate, estimate
 from dasksne.executor import current_executor
 from dasksne.job import Job, make_schedule
-from dasksne.launch import plan_run, settled
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan
+from dasksne.planning import plan_run, settled
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.source import ArrayRows, bytes_of

@@ -1,0 +1,148 @@
+"""What a run will need where it is asked for, found before any of its work."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import dask.array as da
+
+from dasksne.affinities import sampled_share
+from dasksne.errors import InvalidInputError
+from dasksne.executor import Executor, current_executor
+from dasksne.job import make_schedule
+from dasksne.levels import make_levels
+from dasksne.plan import Plan, make_plan
+from dasksne.preparation import prepare
+from dasksne.reach import blind_workers, require_sight
+from dasksne.run import Run
+from dasksne.settings import Settings
+from dasksne.source import ArrayRows
+from dasksne.staging import Data, is_graph, look_at, scratch_folder
+
+USED_SHARE = 0.9
+"""Of the memory found, what a run may plan to use."""
+
+
+def plan_run(
+    shape: tuple[int, int],
+    x_bytes: int,
+    settings: Settings,
+    *,
+    store: Run | None,
+    memory_limit: int | None,
+    in_memory: bool,
+    sparse: bool = False,
+    kept_share: float = 1.0,
+    executor: Executor | None = None,
+    blind: list[str] | None = None,
+) -> Plan:
+    """Return the plan of a run on the current executor, or refuse it with the bytes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (N, D).
+    x_bytes : int
+        Of X, as it was given.
+    settings : Settings
+    store : Run or None
+    memory_limit : int or None
+        Bytes; None for what is found.
+    in_memory : bool
+        Whether X stays in this process's memory.
+    sparse : bool
+        Whether X is sparse affinities, which a run keeps as they are.
+    kept_share : float
+        Of the entries of P, about.
+    executor : Executor, optional
+    blind : list of str, optional
+        Addresses of the workers that do not see the store; looked for where not given.
+    """
+    executor = executor or current_executor()
+    if blind is None:
+        blind = blind_workers(executor, store)
+    if blind:
+        place = scratch_folder() if store is None else store.url
+        require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
+    n_points, n_features = shape[0], settings.n_mapped(shape[1])
+    levels = make_levels(settings, n_points)
+    sparse_x_bytes = x_bytes if sparse else 0
+    x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
+    if settings.prepares and x_bytes:
+        x_bytes += 8 * n_points * n_features * executor.n_processes
+
+    def plan(p_storage: str) -> Plan:
+        return make_plan(
+            n_points,
+            n_features,
+            settings.n_components,
+            x_bytes=x_bytes,
+            sparse_x_bytes=sparse_x_bytes,
+            raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
+            n_processes=executor.n_processes,
+            n_threads=executor.n_threads,
+            memory_limit=(
+                int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
+            ),
+            disk_found=_disk_found(store),
+            keeps_p=(
+                store is not None
+                and settings.p_storage != "recompute"
+                and settings.metric != "affinities"  # X is P
+                and not blind
+            ),
+            keeps_x=store is not None or not in_memory,
+            saves=settings.save,
+            kept_share=kept_share,
+            anneals=len(make_schedule(settings, n_points)) > 1,
+            copied_rows=0 if levels is None else levels.n_rows,
+            dtype=settings.dtype,
+            p_storage=p_storage,
+            repulsion=settings.repulsion,
+            block_rows=settings.block_rows,
+            shards=settings.shards,
+        )
+
+    planned = plan(settings.p_storage)
+    return plan("recompute") if blind and planned.p_storage == "zarr" else planned
+
+
+def settled(settings: Settings, x: Data) -> Settings:
+    """Return the settings with which x is mapped: where affinities are sparse, so is S, in memory.
+
+    Raises
+    ------
+    InvalidInputError
+        S shall be elsewhere.
+    """
+    if not is_graph(x, settings.metric):
+        return settings
+    if settings.p_storage not in ("auto", "memory"):
+        raise InvalidInputError(
+            f"p_storage={settings.p_storage!r} with sparse affinities: P is in memory and S takes "
+            "about twice as much; use p_storage='auto', or give a dense array"
+        )
+    return replace(settings, p_storage="memory")
+
+
+def kept_share(executor: Executor, x: Data, settings: Settings) -> float:
+    """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
+    sparse = is_graph(x, settings.metric)
+    if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
+        return 1.0
+    if settings.prepares:
+        held = not executor.shares_memory
+        x, _ = prepare(executor, x, None, settings, None, in_memory=True, blind=held)
+    rows = ArrayRows(x)
+    look = look_at(executor, rows, settings.metric)
+    return sampled_share(look.source(rows, settings.metric), settings)
+
+
+def _disk_found(store: Run | None) -> int:
+    if store is not None and store.path is None:
+        return sys.maxsize  # a bucket
+    folder = Path(scratch_folder()) if store is None or store.path is None else store.path
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

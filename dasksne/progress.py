@@ -58,6 +58,7 @@ class Reporter:
         """Report work that goes before all stages: at once, as nobody knows how long it takes."""
         self._written = None
         self._report(work, None)
+        self._written = None  # what comes next is told at once, too
 
     def blocks_done(self, work: str, stage: int, n_stages: int, done: int, total: int) -> None:
         """Report work of a stage that goes by row blocks."""

@@ -26,8 +26,8 @@ SMALL = {
 }
 
 
-# Each starts several processes, with imports and code of their own, which takes long.
-LONG = {"cluster", "memory", "metrics", "overhead", "startup"}
+# Each starts a process, with imports and code of its own, which takes long; some start several.
+LONG = set(SMALL) - {"evaluation", "quality"}
 
 
 @pytest.mark.slow

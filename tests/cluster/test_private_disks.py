@@ -150,6 +150,7 @@ def test_its_driver_is_killed_and_another_goes_on(cluster, folder, data):
 
 
 @private
+@pytest.mark.cluster
 def test_a_worker_that_comes_later_and_does_not_see_the_run_is_named(tmp_path, data, monkeypatch):
     monkeypatch.setattr("dasksne.executor.client.LOOK_SECONDS", 0.0)
     hidden = tmp_path / "driver"

@@ -424,7 +424,8 @@ def test_a_signal_ends_the_process_with_its_code(sent, code, word):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert "affinities" in process.stderr.readline()
+        while "affinities" not in (line := process.stderr.readline()):
+            assert line, "it has ended"
         process.send_signal(sent)
         said = process.stderr.read()
     assert process.returncode == code

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--p-storage", default="auto")
     parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
     parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
+    parser.add_argument("--seed", type=int, default=0, help="of the landmarks")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)
     report = Report("Data in, map out", options)
@@ -96,6 +97,7 @@ def _model(options: Namespace) -> SNE:
         p_storage=options.p_storage,
         annealing=None if options.annealing == "none" else options.annealing,
         max_iter=options.max_iter,
+        random_state=options.seed,
     )
 
 

@@ -89,7 +89,12 @@ class HeldShard:
     """Rows of S in memory."""
 
     rows: slice
-    held: tuple[Block, ...]
+    held: tuple["DenseBlock | SparseBlock", ...]
+
+    def __sizeof__(self) -> int:
+        # Dask asks, and brings the shard to a task, not the task to the shard, if it seems small.
+        arrays = [part for block in self.held for part in block if isinstance(part, np.ndarray)]
+        return object.__sizeof__(self) + sum(array.nbytes for array in arrays)
 
     def blocks(self) -> Iterator[Block]:
         """Yield what is held."""

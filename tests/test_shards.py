@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
+from dask.sizeof import sizeof
 from engine import NOTHING, calibrate, plan_of, source_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +164,17 @@ def test_rows_of_which_much_is_kept_do_not_wait_in_memory(rng):
             NOTHING._replace(kept=kept),
         )
     assert kept == {}
+
+
+@pytest.mark.parametrize(("tail_mass", "least"), [(0.0, 8 * 300**2), (0.2, 12 * 300)])
+def test_dask_knows_what_a_shard_takes(rng, tail_mass, least):
+    """Else it would bring shards to tasks at each step."""
+    X = rng.normal(size=(300, 3))
+    plan, source = plan_of(X, shards=1), source_of(X)
+    with ThreadExecutor(2) as executor:
+        found = calibrate(executor, source, Width(10.0, None, tail_mass), plan)
+        (handle,) = start_shards(executor, source, found, plan, None)
+        assert least < sizeof(executor.result(handle)) < least + 100_000
 
 
 def test_single_precision_rounds_each_entry(rng, run):

@@ -56,7 +56,6 @@ class Reporter:
 
     def work_began(self, work: str) -> None:
         """Report work that goes before all stages: at once, as nobody knows how long it takes."""
-        self._written = None
         self._report(work, None)
         self._written = None  # what comes next is told at once, too
 

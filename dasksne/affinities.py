@@ -90,14 +90,14 @@ def make_width(
     return Width(None, precision, tail_mass)
 
 
-def sampled_share(source: Source, settings: Settings) -> float:
-    """Return the share of the entries of P that is kept, from 200 rows spread over the data."""
+def sampled_share(source: Source, settings: Settings, tail_mass: float) -> float:
+    """Return the share of P that is kept, from 200 rows spread over the data."""
     if isinstance(source, SparseAffinities):
         return source.kept_share
-    if settings.tail_mass == 0.0:
+    if tail_mass == 0.0:
         return 1.0
     n = source.n_points
-    width = width_of(settings, settings.perplexity or np.nan, source.exponent)
+    width = make_width(settings.perplexity, settings.sigma, tail_mass, source.exponent)
     step = max(SAMPLED_ROWS, n // SAMPLED_BLOCKS)
     kept = []
     for start in range(0, n, step):

@@ -36,8 +36,9 @@ def plan_lines(plan: Plan, time: Estimate) -> list[Line]:
         f"{time.stages} x {format_seconds(time.affinities)} for affinities, "
         f"{time.evaluations} evaluations of {format_seconds(time.evaluation)}"
     )
-    if time.landmarks:
-        seconds += f", {format_seconds(time.landmarks)} for landmarks before"
+    if time.before > 0.0:
+        what = "a coarse stage" if plan.coarse_share > 0.0 else "the search for a spectral start"
+        seconds += f", and {format_seconds(time.before)} before them for {what}"
     return [
         ("data", f"{n:,} points of {plan.n_features:,} features"),
         ("row blocks", f"{plan.n_blocks:,} of {plan.block_rows:,} rows"),

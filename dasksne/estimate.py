@@ -6,6 +6,7 @@ numbers. Its times, on one thread, are scaled by pairs of points, or by points f
 
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,8 @@ import numpy as np
 from dasksne.affinities import Outputs, Width, start_calibration, start_shards
 from dasksne.estimator import SNE
 from dasksne.executor.threads import ThreadExecutor
-from dasksne.job import make_schedule
+from dasksne.job import is_too_large_to_anneal, make_schedule
 from dasksne.kernels.calibration import Calibration
-from dasksne.levels import Levels, make_levels
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan, make_plan
 from dasksne.repulsion import start_repulsion
@@ -38,10 +38,10 @@ EARLY_EVALUATIONS = 12
 """Of a stage that is only a start for the next one, as measured on data sets of many kinds."""
 LAST_EVALUATIONS = 100
 """Of the last stage."""
-LANDMARK_EVALUATIONS = 200
-"""Of each set of landmarks over its stages."""
-RACE_EVALUATIONS = 70
-"""Of each map of the middle set."""
+FINAL_EVALUATIONS = 40
+"""Of the last stage, after a coarse one that was given LAST_EVALUATIONS."""
+PRODUCTS = 50
+"""With S, in the search for a spectral start."""
 
 
 class Estimate(NamedTuple):
@@ -54,13 +54,14 @@ class Estimate(NamedTuple):
     stages: int
     evaluations: int
     """Over all stages, as many as are usual."""
-    landmarks: float
-    """Before the first stage: of the points that place the others."""
+    before: float
+    """Before them: of a coarse stage, and of the search for a spectral start."""
 
     @property
     def total(self) -> float:
         """Of the whole run."""
-        return self.landmarks + self.stages * self.affinities + self.evaluations * self.evaluation
+        work = self.stages * self.affinities + self.evaluations * self.evaluation
+        return self.before + work
 
 
 class _Times(NamedTuple):
@@ -88,31 +89,31 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     n_features = 1 if model.metric in PAIRWISE else plan.n_features
     _time_pairs(plan, 64, n_features)  # compiles
     pairs = (plan.n_points / n) ** 2
-    sample = _time_pairs(plan, n, n_features)
-    if plan.p_storage != "recompute":
-        kept = min(1.0, SPARSE_COST * plan.kept_share)
-        sample = sample._replace(attraction=kept * sample.attraction)
-    times = _Times(*(pairs * seconds for seconds in sample))
-    repulsion = _time_repulsion(plan)
     settings = model._settings()  # noqa: SLF001 - of this package's own class
     n_stages = len(make_schedule(settings, plan.n_points))
-    affinities = times.affinities / plan.n_threads
-    # Fourier sums of one map are one task.
-    evaluation = max(
-        (times.attraction + repulsion) / plan.n_threads,
-        repulsion if plan.repulsion == "fourier" else 0.0,
-    )
-    levels = make_levels(settings, plan.n_points)
-    return Estimate(
-        affinities=affinities,
-        evaluation=evaluation,
-        landmarks=0.0 if levels is None else _landmarks(plan, levels, affinities, evaluation),
-        stages=n_stages,
-        evaluations=(
-            (n_stages - 1) * min(EARLY_EVALUATIONS, model.max_iter)
-            + min(LAST_EVALUATIONS, model.max_iter)
-        ),
-    )
+    repulsion = _time_repulsion(plan)
+
+    def seconds(attraction: float) -> float:
+        # Fourier sums of one map are one task.
+        alone = repulsion if plan.repulsion == "fourier" else 0.0
+        return max((attraction + repulsion) / plan.n_threads, alone)
+
+    sample = _time_pairs(plan, n, n_features)
+    affinities = pairs * sample.affinities / plan.n_threads
+    sparse = SPARSE_COST if plan.p_storage != "recompute" else np.inf
+    attraction = pairs * sample.attraction * min(1.0, sparse * plan.kept_share)
+    before, last = 0.0, LAST_EVALUATIONS
+    if plan.coarse_share > 0.0:
+        kept = _time_pairs(replace(plan, p_storage="memory"), n, n_features).attraction
+        coarse = pairs * kept * SPARSE_COST * plan.coarse_share
+        before = affinities + PRODUCTS * coarse / plan.n_threads
+        before += min(LAST_EVALUATIONS, model.max_iter) * seconds(coarse)
+        last = FINAL_EVALUATIONS
+    elif plan.has_cheap_products and is_too_large_to_anneal(settings, plan.n_points):
+        before = PRODUCTS * attraction / plan.n_threads
+    early = (n_stages - 1) * min(EARLY_EVALUATIONS, model.max_iter)
+    evaluations = early + min(last, model.max_iter)
+    return Estimate(affinities, seconds(attraction), n_stages, evaluations, before)
 
 
 def _time_pairs(plan: Plan, n: int, n_features: int) -> _Times:
@@ -170,15 +171,3 @@ def _time_repulsion(plan: Plan) -> float:
             push = start_repulsion(executor, y, y, [slice(0, n)], plan.repulsion, RTOL)()
             executor.wait(push)
     return (time.perf_counter() - began) * (plan.n_points / n) ** (1 if by_fourier else 2)
-
-
-def _landmarks(plan: Plan, levels: Levels, affinities: float, evaluation: float) -> float:
-    """Return the seconds that the points take which are mapped first.
-
-    Affinities and placement go by pairs; evaluations, with few neighbours, by points.
-    """
-    n, few, many = plan.n_points, levels.landmarks.n_points, levels.middle.n_points
-    pairs = few**2 * len(levels.landmarks.schedule) + few * many
-    pairs = levels.n_sets * pairs + many**2 + many * n
-    points = levels.n_sets * (few * LANDMARK_EVALUATIONS + many * RACE_EVALUATIONS)
-    return affinities * pairs / n**2 + evaluation * points / n

@@ -75,11 +75,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         from 3/4 of N where the start is "pca", "random" or "best"; in the last stage the map so
         found races against the start itself and a spectral start, all in one pass over P, and the
         lowest goes on. It starts at the target, as None does, where the start is an array or
-        "spectral", which annealing would undo. Of more than 20,000 points only some are annealed:
-        four sets of landmarks, 5,000 each, side by side (history and callbacks see the one that
-        leads), whose maps place a middle set of 20,000, and the lowest of those all points. (All
-        points start at the target with "momentum", with precomputed distances and where a point has
-        few neighbours, a perplexity below 8.)
+        "spectral", which annealing would undo. More than 20,000 points start at the target, too:
+        there the start races against a spectral one where tails are dropped and P is kept. Where
+        each step goes over all of P, a stage with tail_mass=0.01 comes before, in which they race,
+        if memory has room for it.
     max_iter : int, default=240
         Iterations of each stage, those of all starts that race counted. With "lbfgs" the stages
         before the last have 120 together. What a stage leaves over, the next one may take.
@@ -365,7 +364,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 in_memory=not isinstance(data, da.Array) and (executor.shares_memory or sparse),
                 sparse=sparse,
-                kept_share=planning.kept_share(executor, data, settings),
+                shares=planning.shares_of(executor, data, settings),
                 executor=executor,
             )
 

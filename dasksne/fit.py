@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dasksne import checkpoint
-from dasksne.job import HISTORY, Event, Job, Outcome
+from dasksne.job import HISTORY, Event, Job, Outcome, is_too_large_to_anneal
 from dasksne.kernels.calibration import Calibration
 from dasksne.objective import SNEObjective
 from dasksne.optimise.lbfgs import LBFGS
@@ -25,8 +25,8 @@ from dasksne.optimise.state import (
     step,
     step_all,
 )
-from dasksne.stage import Affinities, calibrate_rows, make_objective
-from dasksne.starts import rival_maps
+from dasksne.stage import Affinities, calibrate_rows, make_objective, stage_job
+from dasksne.starts import races_against_spectral, rival_maps, spectral_rival
 from dasksne.tails import Tails, column_losses, describe_tails, error_bounds
 from dasksne.types import FloatArray
 
@@ -38,17 +38,18 @@ def go_through_stages(
     job: Job,
     start: FloatArray,
     restored: dict[str, Any] | None = None,
-    *,
-    rivals: Sequence[FloatArray] = (),
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
 
-    In the last stage, what the start came to races against its rivals, if there are any.
+    What an annealed start came to races against its rivals in the last stage; the start of points
+    that are too many to be annealed does so in the first.
 
     A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
     reported is always that of the perplexity asked for.
     """
     schedule = job.schedule
+    large = is_too_large_to_anneal(job.settings, job.plan.n_points)
+    opening = 0 if large else len(schedule) - 1
     y = start
     state: State
     unreached, tails, constant_cost = 0, None, np.nan
@@ -56,27 +57,29 @@ def go_through_stages(
         last = k + 1 == len(schedule)
         if job.stopped and not last:
             continue
-        racing = [y]
-        if last and not job.stopped and restored is None:
-            racing += [*rivals, *rival_maps(job, start)]
-        drops = last and job.stages_after == 0 and job.settings.tail_mass > 0.0
+        at = stage_job(job, k)
+        opens = k == opening and not job.stopped and restored is None
+        racing = [y, *rival_maps(at, start)] if opens else [y]
+        drops = last and job.settings.tail_mass > 0.0
         affinities = calibrate_rows(
-            job, schedule[k].perplexity, k, keep=job.keeps and last, losses=drops
+            at, schedule[k].perplexity, k, keep=at.keeps and last, losses=drops
         )
         calibration = affinities.calibration
         if last:
             unreached = _count_unreached(job, calibration)
             constant_cost = _constant_cost(job, calibration)
-        objective = make_objective(job, affinities, k)
+        objective = make_objective(at, affinities, k)
+        if opens and races_against_spectral(at):
+            racing.append(spectral_rival(at, objective, start))
         max_iter = 0 if job.stopped else _allowed(job, k)
-        optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        optimiser = _make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
         if restored is not None:
             states = _restored_states(optimiser, restored)
             restored = None
         else:
             evaluations = objective.evaluate_all(racing)
             states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]
-        with job.executor.stage(f"iterations of stage {job.stages_before + k + 1}"):
+        with job.executor.stage(f"iterations of stage {k + 1}"):
             if len(states) > 1:
                 states = [_race(job, k, states, objective)]
             state = _iterate(job, k, optimiser, states[0], objective)
@@ -123,7 +126,7 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def make_optimiser(
+def _make_optimiser(
     job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
 ) -> Optimiser[Any]:
     """Return the optimiser of stage k that the job's settings ask for."""
@@ -141,17 +144,14 @@ def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) ->
     They share each pass over S. The watcher and the history see the one that leads.
     """
     tol, max_iter = job.schedule[k].tol, _allowed(job, k)
-    optimiser = make_optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
-    with recording(job, k, states) as record:
+    optimiser = _make_optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
+    with _recording(job, k, states) as record:
         while (
             is_open(states)
             and _winner(states).iteration < RACE_SHARE * max_iter
             and not job.stopped
         ):
-            optimisers = [optimiser] * len(states)
-            following = step_all(
-                optimisers, states, lambda maps: objective.evaluate_all(list(maps.values()))
-            )
+            following = step_all(optimiser, states, objective.evaluate_all)
             states = leave_behind(following, job.source.counts)
             record(states)
     return concluded(_winner(states), max_iter, tol)
@@ -170,7 +170,7 @@ def _iterate(
     job: Job, k: int, optimiser: Optimiser[Any], state: State, objective: SNEObjective
 ) -> State:
     """Step until the optimiser or the watcher stops."""
-    with recording(job, k, [state]) as record:
+    with _recording(job, k, [state]) as record:
         while state.stopped is None and not job.stopped:
             state = step(optimiser, state, objective)
             record([state])
@@ -191,26 +191,23 @@ def _tell(job: Job, k: int, state: State) -> None:
 def _allowed(job: Job, k: int) -> int:
     """Return the iterations of stage k: what it is given, and what those before it left over."""
     given = sum(stage.max_iter for stage in job.schedule[: k + 1])
-    first = job.stages_before
-    return given - sum(first <= row[0] < first + k for row in job.history)
+    return given - sum(row[0] < k for row in job.history)
 
 
 def _evaluations_before(job: Job, k: int) -> int:
     """Return the evaluations of the stages before stage k of the job."""
-    stage, column = job.stages_before + k, HISTORY.index("evaluations")
-    return next((int(row[column]) for row in reversed(job.history) if row[0] < stage), 0)
+    column = HISTORY.index("evaluations")
+    return next((int(row[column]) for row in reversed(job.history) if row[0] < k), 0)
 
 
 def _event(job: Job, k: int, state: State, evaluations_before: int) -> Event:
     embedding = state.y.view()
     embedding.flags.writeable = False  # a watcher looks on
-    stage = job.stages_before + k
     return Event(
-        stage=stage,
+        stage=k,
         n_stages=job.n_stages,
-        points=job.plan.n_points,
         perplexity=job.schedule[k].perplexity,
-        iteration=1 + sum(row[0] == stage for row in job.history),
+        iteration=1 + sum(row[0] == k for row in job.history),
         max_iter=_allowed(job, k),
         cost=state.cost,
         gradient_norm=_gradient_norm(job, state),
@@ -227,13 +224,8 @@ def _gradient_norm(job: Job, state: State) -> float:
     return float(np.sqrt(np.sum(squares if counts is None else squares / counts[:, np.newaxis])))
 
 
-def save_start(job: Job, start: FloatArray) -> None:
-    """Write a checkpoint from which a run goes on with its first stage."""
-    _write(job, {"start": start})
-
-
 @contextmanager
-def recording(
+def _recording(
     job: Job, k: int, states: Sequence[State]
 ) -> Iterator[Callable[[Sequence[State]], None]]:
     """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.

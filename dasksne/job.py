@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dasksne.executor import Executor
-from dasksne.optimise.schedule import EARLY_ITERATIONS, Stage, stages
+from dasksne.optimise.schedule import EARLY_ITERATIONS, Stage, coarse_stages, stages
 from dasksne.plan import Plan
 from dasksne.run import Run
 from dasksne.settings import Settings
@@ -19,7 +19,6 @@ from dasksne.types import FloatArray
 
 HISTORY = (
     "stage",
-    "points",
     "perplexity",
     "cost",
     "gradient_norm",
@@ -34,19 +33,35 @@ NOTHING = 1e-9
 """Nats a point: a constant map of a lower cost leaves nothing to explain."""
 LARGEST_ANNEALED = 20_000
 """Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
-whole. Of more points, only some are annealed; see `dasksne.levels`."""
+whole. With more points, the start races against a spectral one; see `starts.rival_maps`."""
 ANNEALED = ("pca", "random", "best")
 """Starts that annealing="auto" anneals from; it would undo what any other one brings."""
 
 
-def make_schedule(settings: Settings, n_points: int) -> tuple[Stage, ...]:
-    """Return the stages of a run; a given sigma, and a given P, have one.
+def is_too_large_to_anneal(settings: Settings, n_points: int) -> bool:
+    """Say whether points that "auto" would anneal are too many."""
+    return (
+        n_points > LARGEST_ANNEALED
+        and settings.annealing == "auto"
+        and isinstance(settings.init, str)
+        and settings.init in ANNEALED
+        and settings.optimizer == "lbfgs"
+    )
+
+
+def make_schedule(settings: Settings, n_points: int, *, coarse: bool = False) -> tuple[Stage, ...]:
+    """Return the stages of a run; a given sigma, and a given P, have one perplexity.
+
+    With coarse=True there is a coarse stage before.
 
     Raises
     ------
     InvalidInputError
         A perplexity on the way does not go with N points.
     """
+    if coarse:
+        perplexity = np.nan if settings.perplexity is None else settings.perplexity
+        return coarse_stages(perplexity, tol=settings.tol, max_iter=settings.max_iter)
     if settings.perplexity is None:
         return (Stage(np.nan, settings.tol, settings.max_iter),)
     annealing = settings.annealing
@@ -70,23 +85,20 @@ class Event(NamedTuple):
     stage: int
     """From 0."""
     n_stages: int
-    points: int
-    """Of the map that this stage is on: fewer than N where landmarks are mapped first."""
     perplexity: float
     """Of this stage; NaN where sigma is given, or P itself."""
     iteration: int
-    """In this stage; maps that go on side by side have theirs together."""
+    """In this stage; starts that race have theirs together."""
     max_iter: int
-    """Of this stage at most, those of such maps counted one by one."""
+    """Of this stage at most, those of racing starts counted one by one."""
     cost: float
     gradient_norm: float
     step: float
     """Largest distance that a point moved."""
     evaluations: int
-    """Over all stages, of all points or of some."""
+    """Over all stages."""
     seconds: float
     embedding: FloatArray
-    """Of those points."""
 
 
 class Watcher(Protocol):
@@ -146,9 +158,6 @@ class Job:
     keeps: bool
     """Whether the run stays when it is done, with checkpoints on the way."""
     watcher: Watcher
-    stages_before: int = 0
-    """On some of the points only."""
-    stages_after: int = 0
     stopped: bool = False
     """Whether the watcher has stopped the run."""
     shares_run: bool = True
@@ -164,7 +173,7 @@ class Job:
     @property
     def n_stages(self) -> int:
         """Of the whole run."""
-        return self.stages_before + len(self.schedule) + self.stages_after
+        return len(self.schedule)
 
     @property
     def elapsed(self) -> float:

@@ -12,21 +12,18 @@ import dask.array as da
 import numpy as np
 
 from dasksne import checkpoint
-from dasksne.affinities import sampled_share
 from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.components import weighted_mean
 from dasksne.difference import difference
 from dasksne.errors import SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
-from dasksne.fit import go_through_stages, save_start
+from dasksne.fit import go_through_stages
 from dasksne.integrity import create_arrays, require_same_data
 from dasksne.job import Job, Outcome, Watcher, make_schedule
-from dasksne.levels import make_levels
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
-from dasksne.placed import placed_start
 from dasksne.plan import Plan
-from dasksne.planning import plan_run
+from dasksne.planning import NOTHING, WHOLE, Shares, plan_run, sampled_shares
 from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
 from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.results import keep_outcome, kept_outcome
@@ -50,7 +47,6 @@ from dasksne.staging import (
 from dasksne.starts import first_map, is_annealed
 from dasksne.stopping import telling_how_to_go_on
 from dasksne.transform import FittedMap, fitted_map
-from dasksne.types import FloatArray
 
 
 class Result(NamedTuple):
@@ -117,7 +113,7 @@ def _launch(
 
     shape, x_bytes = (x.shape[0], x.shape[1]), bytes_of(x)
 
-    def plan(kept_share: float) -> Plan:
+    def plan(shares: Shares) -> Plan:
         return plan_run(
             shape,
             x_bytes,
@@ -126,19 +122,19 @@ def _launch(
             memory_limit=memory_limit,
             in_memory=in_memory,
             sparse=sparse,
-            kept_share=kept_share,
+            shares=shares,
             executor=executor,
             blind=blind,
         )
 
     # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
     # is kept of P is known when the data is there, and prepared.
-    planned = plan(1.0 if settings.tail_mass == 0.0 and not sparse else 0.0)
+    planned = plan(WHOLE if settings.tail_mass == 0.0 and not sparse else NOTHING)
     look = None
     if not isinstance(x, da.Array):
         look = look_at_array(x, "euclidean" if settings.prepares else settings.metric)
         if not settings.prepares:
-            planned = plan(sampled_share(look.source(ArrayRows(x), settings.metric), settings))
+            planned = plan(sampled_shares(look.source(ArrayRows(x), settings.metric), settings))
     needed = settings.prepares or not in_memory
     given = None if look is None else look.fingerprint
     differs = "" if store is None or overwrite else difference(store, settings, given)
@@ -152,7 +148,7 @@ def _launch(
         if look is None or preparation is not None:
             watcher.work_began("looking at X")
             look = look_at(executor, rows, settings.metric)
-            planned = plan(sampled_share(look.source(rows, settings.metric), settings))
+            planned = plan(sampled_shares(look.source(rows, settings.metric), settings))
         look = look._replace(counts=settings.sample_weight)
         source = look.source(_keeping(rows, planned), settings.metric)
         if isinstance(rows, ArrayRows) or source.counts is not None:
@@ -353,18 +349,16 @@ def _make_job(
     shares_run: bool,
     watcher: Watcher,
 ) -> Job:
-    levels = make_levels(settings, plan.n_points)
     return Job(
         executor,
         source,
         settings,
         plan,
-        make_schedule(settings, plan.n_points),
+        make_schedule(settings, plan.n_points, coarse=plan.coarse_share > 0.0),
         run,
         keeps=keeps,
         shares_run=shares_run,
         watcher=watcher,
-        stages_before=0 if levels is None else levels.n_stages,
         look_at_newcomers=partial(look_at_newcomers, executor, run if shares_run else None),
     )
 
@@ -379,29 +373,13 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
         nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan),
         explained_by_newcomers(job),
     ):
-        if values is not None and "start" in values:
-            outcome = go_through_stages(job, values["start"])
-        else:
-            outcome = go_through_stages(job, _start(job, look, values), values)
+        # A run that goes on needs its start only to race against what that comes to.
+        needed = values is None or is_annealed(job)
+        start = first_map(job, look) if needed else np.empty((0, 0))
+        outcome = go_through_stages(job, start, values)
         if kept is not None:
             keep_outcome(job, outcome)
     return outcome
-
-
-def _start(job: Job, look: Look, values: dict[str, Any] | None) -> FloatArray:
-    """Return the first map; one that took work is kept as a checkpoint.
-
-    A run that goes on from a later checkpoint needs it only to race against what it came to.
-    """
-    levels = make_levels(job.settings, job.plan.n_points)
-    if values is not None and not is_annealed(job):
-        return np.empty((0, 0))
-    if levels is None:
-        return first_map(job, look)
-    start = placed_start(job, look, levels)
-    if job.keeps:
-        save_start(job, start)
-    return start
 
 
 def report(result: Result) -> dict[str, Any]:

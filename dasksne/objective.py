@@ -6,7 +6,7 @@ goes by Fourier sums beside the attraction where they cost less than all pairs. 
 one pass over S.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -56,21 +56,12 @@ class SNEObjective:
 
         Each has the bits that it has by itself.
         """
-        return self.start(maps)()
-
-    def start(self, maps: Sequence[FloatArray]) -> Callable[[], list[Evaluation]]:
-        """Start the first tasks of an evaluation; the function returned sees the rest through."""
         maps = [np.ascontiguousarray(y, dtype=np.float64) for y in maps]
         finite = [y for y in maps if np.all(np.isfinite(y))]
-        finish = self._start_finite(finite) if finite else list
+        found = iter(self._evaluate_finite(finite) if finite else [])
+        return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
 
-        def evaluations() -> list[Evaluation]:
-            found = iter(finish())
-            return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
-
-        return evaluations
-
-    def _start_finite(self, maps: Sequence[FloatArray]) -> Callable[[], list[Evaluation]]:
+    def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
         shared = [self.executor.broadcast(y, len(self.shards) + 1) for y in maps]
         # Started before the attraction: its longest task must not come last.
         repulsions = [
@@ -86,16 +77,12 @@ class SNEObjective:
             for y, there in zip(maps, shared, strict=True)
         ]
         pulls = self.executor.map(_attract, self.shards, *shared)
-
-        def finish() -> list[Evaluation]:
-            pushes = [finish_push() for finish_push in repulsions]
-            whole = self.executor.reduce(_put_together, [self.counts, *pushes, *pulls])
-            return [
-                Evaluation(cross_entropy - self.entropy, gradient)
-                for cross_entropy, gradient in self.executor.result(whole)
-            ]
-
-        return finish
+        pushes = [finish() for finish in repulsions]
+        whole = self.executor.reduce(_put_together, [self.counts, *pushes, *pulls])
+        return [
+            Evaluation(cross_entropy - self.entropy, gradient)
+            for cross_entropy, gradient in self.executor.result(whole)
+        ]
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""

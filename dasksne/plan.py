@@ -34,8 +34,8 @@ CODEC_COPIES = 8
 LARGEST_JOINED_SHARE = 1 / 8
 """Of P kept: up to it S is put together from rows of P in memory, and both fit where a dense S
 would, in single precision too."""
-OPTIMISER_MAPS = 72
-"""Arrays of the map's size that the optimiser and a step hold."""
+OPTIMISER_MAPS = 112
+"""Arrays of the map's size that the optimiser and a step hold, or the search for eigenvectors."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,16 @@ class Plan:
     repulsion: Repulsion
     kept_share: float
     """Of the entries of P, about; 1 where no tails are dropped."""
+    coarse_share: float
+    """Of P kept in a coarse stage before, in which more is dropped; 0 without it."""
     x_bytes: int
-    """Of X in memory, as given and the rows that are kept a second time, or read and kept."""
+    """Of X in memory, as given, or read and kept."""
     kept_rows: int
     """Of an X that is read from a store, from the first on: each process keeps them."""
     p_bytes: int
     """Of P as it is kept: dense, or values and indices."""
     s_bytes: int
-    """Of S = P + P^T, of all sets that are mapped side by side."""
+    """Of S = P + P^T."""
     memory_bytes: int
     """Needed at the peak, over all processes, beyond what importing takes."""
     memory_limit: int
@@ -92,6 +94,11 @@ class Plan:
     def stored_rows(self) -> int:
         """Rows of a dense S that are read at once: of a chunk of it, and a divisor of a block's."""
         return _stored_rows(self.block_rows)
+
+    @property
+    def has_cheap_products(self) -> bool:
+        """Whether dozens of products with S are cheap beside making it."""
+        return _has_cheap_products(self.kept_share, self.p_storage)
 
     @property
     def block_bytes(self) -> int:
@@ -125,8 +132,7 @@ def make_plan(
     saves: tuple[str, ...] = (),
     kept_share: float = 1.0,
     anneals: bool = False,
-    copied_rows: int = 0,
-    n_sets: int = 1,
+    coarse_share: float = 0.0,
     raw_bytes: int = 0,
     dtype: str = "float64",
     p_storage: str = "auto",
@@ -157,10 +163,9 @@ def make_plan(
         Of the entries of P, about.
     anneals : bool
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
-    copied_rows : int
-        Of X, kept a second time while the start is made: where X is kept.
-    n_sets : int
-        Of so many points, mapped side by side, each with an S of its own.
+    coarse_share : float
+        Of P kept in a coarse stage before, if there is to be one; 0 if not. It is left out where
+        products with S are cheap without it, and where its own S does not fit in memory.
     raw_bytes : int
         Of X before it is prepared, written to the store and removed when it is.
     dtype, p_storage, repulsion, block_rows, shards
@@ -187,10 +192,8 @@ def make_plan(
     dense = itemsize * n_points**2
     sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
     p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
-    s_bytes = n_sets * (dense if anneals else min(dense, 2 * sparse))
-    copied = 8 * copied_rows * n_features
+    s_bytes = dense if anneals else min(dense, 2 * sparse)
     reads_x = x_bytes == 0
-    x_bytes += copied * (n_processes if reads_x else 1)
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES
@@ -201,15 +204,19 @@ def make_plan(
     written = (
         (p_bytes if keeps_p else 0)
         + dense * len(saves)
-        + ((sparse_x_bytes or 8 * n_points * n_features) + copied if keeps_x else 0)
+        + ((sparse_x_bytes or 8 * n_points * n_features) if keeps_x else 0)
     )
-    joined = int((8 + INDEX_BYTES) * kept_share * n_points**2) * n_sets
-    joined = joined if kept_share <= LARGEST_JOINED_SHARE and not anneals else 0
+    joined = _joined_bytes(kept_share, n_points) if not anneals else 0
     storage = _storage(p_storage, s_bytes, held, joined, written, memory_limit, disk_found)
     if storage == "zarr":
         read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
         held += n_threads * max(0, read - 2 * panel)
-    held += joined + s_bytes if storage == "memory" else 0
+    coarse = int(2 * (itemsize + INDEX_BYTES) * coarse_share * n_points**2)
+    coarse += _joined_bytes(coarse_share, n_points)
+    cheap = _has_cheap_products(kept_share, storage)
+    if cheap or coarse_share > LARGEST_JOINED_SHARE or held + coarse > memory_limit:
+        coarse_share, coarse = 0.0, 0
+    held += max(coarse, joined + s_bytes if storage == "memory" else 0)
     # What is left keeps rows of X, from which all of P is computed.
     row_bytes = 8 * n_features * n_processes
     kept_rows = min(n_points, max(0, memory_limit - held) // row_bytes) if reads_x else 0
@@ -224,6 +231,7 @@ def make_plan(
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
         kept_share=kept_share,
+        coarse_share=coarse_share,
         x_bytes=x_bytes + kept_rows * row_bytes,
         kept_rows=kept_rows,
         p_bytes=p_bytes,
@@ -240,6 +248,17 @@ def make_plan(
     )
     _refuse_what_cannot_fit(plan)
     return plan
+
+
+def _has_cheap_products(kept_share: float, storage: PStorage) -> bool:
+    return kept_share <= LARGEST_JOINED_SHARE and storage != "recompute"
+
+
+def _joined_bytes(kept_share: float, n_points: int) -> int:
+    """Return what rows of P take in memory until S is put together from them; else 0."""
+    if kept_share > LARGEST_JOINED_SHARE:
+        return 0
+    return int((8 + INDEX_BYTES) * kept_share * n_points**2)
 
 
 def _block_rows(n_points: int) -> int:

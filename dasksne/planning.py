@@ -4,24 +4,37 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import dask.array as da
 
 from dasksne.affinities import sampled_share
 from dasksne.errors import InvalidInputError
 from dasksne.executor import Executor, current_executor
-from dasksne.job import make_schedule
-from dasksne.levels import make_levels
+from dasksne.job import is_too_large_to_anneal, make_schedule
+from dasksne.optimise.schedule import COARSE_TAIL_MASS
 from dasksne.plan import Plan, make_plan
 from dasksne.preparation import prepare
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
 from dasksne.settings import Settings
-from dasksne.source import ArrayRows
+from dasksne.source import ArrayRows, Source
 from dasksne.staging import Data, is_graph, look_at, scratch_folder
 
 USED_SHARE = 0.9
 """Of the memory found, what a run may plan to use."""
+
+
+class Shares(NamedTuple):
+    """Of the entries of P, about, that are kept."""
+
+    kept: float
+    coarse: float
+    """In a coarse stage before, if there is to be one; 0 if not."""
+
+
+WHOLE = Shares(1.0, 0.0)
+NOTHING = Shares(0.0, 0.0)
 
 
 def plan_run(
@@ -33,7 +46,7 @@ def plan_run(
     memory_limit: int | None,
     in_memory: bool,
     sparse: bool = False,
-    kept_share: float = 1.0,
+    shares: Shares = WHOLE,
     executor: Executor | None = None,
     blind: list[str] | None = None,
 ) -> Plan:
@@ -53,8 +66,7 @@ def plan_run(
         Whether X stays in this process's memory.
     sparse : bool
         Whether X is sparse affinities, which a run keeps as they are.
-    kept_share : float
-        Of the entries of P, about.
+    shares : Shares
     executor : Executor, optional
     blind : list of str, optional
         Addresses of the workers that do not see the store; looked for where not given.
@@ -66,7 +78,6 @@ def plan_run(
         place = scratch_folder() if store is None else store.url
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
     n_points, n_features = shape[0], settings.n_mapped(shape[1])
-    levels = make_levels(settings, n_points)
     sparse_x_bytes = x_bytes if sparse else 0
     x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
     if settings.prepares and x_bytes:
@@ -94,9 +105,9 @@ def plan_run(
             ),
             keeps_x=store is not None or not in_memory,
             saves=settings.save,
-            kept_share=kept_share,
+            kept_share=shares.kept,
             anneals=len(make_schedule(settings, n_points)) > 1,
-            copied_rows=0 if levels is None else levels.n_rows,
+            coarse_share=shares.coarse,
             dtype=settings.dtype,
             p_storage=p_storage,
             repulsion=settings.repulsion,
@@ -126,17 +137,25 @@ def settled(settings: Settings, x: Data) -> Settings:
     return replace(settings, p_storage="memory")
 
 
-def kept_share(executor: Executor, x: Data, settings: Settings) -> float:
-    """Return the share of P that is kept, from some rows of an array; 1 for a lazy one."""
-    sparse = is_graph(x, settings.metric)
-    if isinstance(x, da.Array) or (settings.tail_mass == 0.0 and not sparse):
-        return 1.0
+def sampled_shares(source: Source, settings: Settings) -> Shares:
+    """Return the shares of P that are kept, from some rows of the data."""
+    kept = sampled_share(source, settings, settings.tail_mass)
+    large = is_too_large_to_anneal(settings, source.n_points)
+    if large and settings.may_drop_tails and settings.tail_mass < COARSE_TAIL_MASS:
+        return Shares(kept, sampled_share(source, settings, COARSE_TAIL_MASS))
+    return Shares(kept, 0.0)
+
+
+def shares_of(executor: Executor, x: Data, settings: Settings) -> Shares:
+    """Return the shares of P that are kept, from some rows of an array; all for a lazy one."""
+    if isinstance(x, da.Array):
+        return WHOLE
     if settings.prepares:
         held = not executor.shares_memory
         x, _ = prepare(executor, x, None, settings, None, in_memory=True, blind=held)
     rows = ArrayRows(x)
     look = look_at(executor, rows, settings.metric)
-    return sampled_share(look.source(rows, settings.metric), settings)
+    return sampled_shares(look.source(rows, settings.metric), settings)
 
 
 def _disk_found(store: Run | None) -> int:

@@ -28,7 +28,6 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
         for part in job.executor.map(_write_q, plan.blocks, run, *shared):
             job.executor.wait(part)
     run.delete("S")
-    run.delete("landmarks")
     run.update(
         status="finished",
         kl_divergence=outcome.cost,

@@ -17,7 +17,6 @@
                           indices and indptr (CSR) for each row block, by its first row
     S            (N, N)   P + P^T, while the run needs it
     distances, Q (N, N)   on request
-    landmarks/   rows of X that are mapped first, while the run needs them
     embedding    (N, d)
     history/     one array a column
     checkpoints/ one group a checkpoint
@@ -44,7 +43,7 @@ from dasksne.errors import StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
 
-FORMAT = 4
+FORMAT = 5
 CALIBRATION = ("precision", "normaliser", "entropy", "cutoff", "dropped", "kept")
 """Arrays that hold the fields of a Calibration; a row block with the last one is finished."""
 SPARSE = ("data", "indices", "indptr")

@@ -129,7 +129,7 @@ class Settings:
 
     @property
     def races(self) -> bool:
-        """Whether a spectral start races against the annealed map."""
+        """Whether random starts race."""
         return isinstance(self.init, str) and self.init == "best"
 
     @property
@@ -144,6 +144,11 @@ class Settings:
     def n_counted(self, n_points: int) -> float:
         """Return how many points there are, each as often as it counts."""
         return n_points if self.sample_weight is None else float(np.sum(self.sample_weight))
+
+    @property
+    def may_drop_tails(self) -> bool:
+        """Whether any tail_mass goes with what else is given."""
+        return self.metric != "affinities" and self.sample_weight is None
 
     def require_fits(self, n_points: int, n_features: int) -> None:
         """Raise InvalidInputError where an option does not go with N points of D features."""

@@ -102,7 +102,7 @@ class StoredRows:
         return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=4)  # X, the landmarks with all points that they place, and a map
+@lru_cache(maxsize=2)  # X and a map
 def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:  # noqa: ARG001
     """Return this process's dictionary of chunks of a stored X, by their rows; it goes with X."""
     return {}

@@ -1,5 +1,6 @@
 """What a stage computes before it optimises: the calibration of all rows, S, the objective."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,20 @@ class Affinities(NamedTuple):
     kept: KeptRows | None
     lost: IntArray | None
     """What each column of P loses, if it was asked for and all rows were calibrated here."""
+
+
+def stage_job(job: Job, k: int) -> Job:
+    """Return the job as stage k goes about it: a coarse one keeps S in memory, and no P."""
+    tail_mass = job.schedule[k].tail_mass
+    if tail_mass <= job.settings.tail_mass:
+        return job
+    return replace(
+        job,
+        settings=replace(job.settings, tail_mass=tail_mass, save=()),
+        plan=replace(job.plan, p_storage="memory", kept_share=job.plan.coarse_share, keeps_p=False),
+        run=None,
+        keeps=False,
+    )
 
 
 def calibrate_rows(
@@ -57,16 +72,16 @@ def calibrate_rows(
         kept=kept,
         lost={} if losses and not finished and job.executor.shares_memory else None,
     )
-    stage, n_stages = job.stages_before + k, job.n_stages
+    n_stages = job.n_stages
     with job.executor.stage("affinities"):
         handles = start_calibration(job.executor, job.source, width, todo, outputs)
     for rows, handle in zip(todo, handles, strict=True):
-        job.watcher.blocks_done("affinities", stage, n_stages, len(finished), len(blocks))
+        job.watcher.blocks_done("affinities", k, n_stages, len(finished), len(blocks))
         finished[rows.start] = found = job.executor.result(handle)
         job.look_at_newcomers()
         if keep and job.run is not None and not job.shares_run:
             job.run.finish_block(rows, found, exponent)
-    job.watcher.blocks_done("affinities", stage, n_stages, len(blocks), len(blocks))
+    job.watcher.blocks_done("affinities", k, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     finite = np.isfinite(whole.log_normaliser)
@@ -92,8 +107,7 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     for done, shard in enumerate(shards, start=1):
         job.executor.wait(shard)
         job.look_at_newcomers()
-        stage = job.stages_before + k
-        job.watcher.blocks_done("joint probabilities", stage, job.n_stages, done, len(shards))
+        job.watcher.blocks_done("joint probabilities", k, job.n_stages, done, len(shards))
     if kept is not None:
         kept.clear()
     entropy, counts = calibration.entropy, job.source.counts

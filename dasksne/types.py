@@ -1,6 +1,6 @@
 """The nouns that layers hand to each other."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,8 +26,8 @@ class Evaluation(NamedTuple):
 Objective: TypeAlias = Callable[[FloatArray], Evaluation]
 """Maps Y, shape (N, d), to its Evaluation."""
 
-ObjectiveOfAll: TypeAlias = Callable[[Mapping[int, FloatArray]], Sequence[Evaluation]]
-"""Maps several Y, by the numbers of the optimisations that ask, to an Evaluation each."""
+ObjectiveOfAll: TypeAlias = Callable[[Sequence[FloatArray]], Sequence[Evaluation]]
+"""Maps several Y to an Evaluation each."""
 
 T = TypeVar("T")
 

@@ -133,7 +133,7 @@ def test_points_are_coloured_by_what_is_asked_for(asked, label):
 def test_the_history_is_drawn():
     command("embed", "features.npy", "-o", "map.zarr", *QUICK)
     command("plot", "map.zarr", "history.svg", "--history")
-    assert ">cost per point in nats<" in _texts("history.svg")
+    assert ">cost in nats<" in _texts("history.svg")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from distributed import Client, Future, LocalCluster
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dasksne
-from dasksne import job, levels
+from dasksne import job
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.executor import current_executor
 from dasksne.executor.client import INLINE_BYTES, ClientExecutor, _limited
@@ -276,14 +276,13 @@ def test_new_points(client, rng, data, tmp_path, kept, monkeypatch):
             model.transform(new)
 
 
-def test_a_run_that_starts_with_landmarks(data, tmp_path, monkeypatch):
-    for module in (job, levels):
-        monkeypatch.setattr(module, "LARGEST_ANNEALED", 100)
-    for name, value in {"LANDMARKS": 60, "MIDDLE": 2, "SETS": 2}.items():
-        monkeypatch.setattr(levels, name, value)
-    given = {"annealing": "auto", "perplexity": 12.0, "tail_mass": 1e-2}
+@pytest.mark.parametrize("tail_mass", [0.0, 1e-2])
+def test_a_run_of_points_that_are_too_many_to_be_annealed(data, tmp_path, monkeypatch, tail_mass):
+    monkeypatch.setattr(job, "LARGEST_ANNEALED", 100)
+    given = {"annealing": "auto", "perplexity": 5.0, "tail_mass": tail_mass}
     found = sne(store=tmp_path / "run.zarr", **given).fit(da.from_array(data, chunks=(70, 5)))
-    np.testing.assert_array_equal(np.unique(found.history_["points"]), [60, 120, N])
+    assert len(np.unique(found.history_["stage"])) == (2 if tail_mass == 0.0 else 1)
+    assert found.history_["evaluations"][0] == 4  # of two starts
     expected = on_threads(data, **given)
     assert_same(found, expected)
     assert found.report_["tails"] == expected.report_["tails"]

@@ -302,13 +302,13 @@ def test_the_iterations_of_all_that_race_count(data, monkeypatch):
     events, running = [], []
     go_on = fit.step_all
 
-    def step_all(optimisers, states, evaluate):
+    def step_all(optimiser, states, evaluate):
         running.append(sum(state.stopped is None for state in states))
-        return go_on(optimisers, states, evaluate)
+        return go_on(optimiser, states, evaluate)
 
     monkeypatch.setattr(fit, "step_all", step_all)
     dasksne.SNE(
-        perplexity=5.0, max_iter=60, tol=0.0, init="best", random_state=0, callbacks=events.append
+        perplexity=5.0, max_iter=40, tol=0.0, init="best", random_state=0, callbacks=events.append
     ).fit(data)
     assert running[0] == 7  # the annealed map, its start, a spectral one and four random ones
     last = [event for event in events if event.stage == events[-1].stage]

@@ -240,3 +240,32 @@ def test_a_plan_survives_json():
 )
 def test_bytes_for_people(n, text):
     assert format_bytes(n) == text
+
+
+def test_s_of_a_coarse_stage_takes_the_place_of_what_comes_later():
+    bare = plan(2000, p_storage="recompute")
+    coarse = plan(2000, p_storage="recompute", coarse_share=0.1)
+    s_bytes = int(2 * 12 * 0.1 * 2000**2) + int(12 * 0.1 * 2000**2)
+    assert coarse.coarse_share == 0.1
+    assert coarse.memory_bytes == bare.memory_bytes + s_bytes
+    tight = plan(
+        2000,
+        p_storage="recompute",
+        coarse_share=0.1,
+        memory_limit=coarse.memory_bytes - coarse.x_bytes - 1,
+    )
+    assert tight.coarse_share == 0.0
+    # The whole of S in memory is larger, and is there when the other has gone.
+    assert plan(2000, coarse_share=0.1).memory_bytes == plan(2000).memory_bytes
+
+
+def test_no_coarse_stage_where_products_are_cheap_without():
+    for share, storage, expected in (
+        (0.05, "memory", 0.0),
+        (0.05, "zarr", 0.0),
+        (0.05, "recompute", 0.01),
+        (0.3, "memory", 0.01),
+    ):
+        made = plan(2000, kept_share=share, p_storage=storage, coarse_share=0.01)
+        assert made.coarse_share == expected
+    assert plan(2000, coarse_share=0.2).coarse_share == 0.0

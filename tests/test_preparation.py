@@ -286,12 +286,11 @@ def test_a_plan_is_that_of_the_prepared_data():
 
 
 def test_a_large_map_of_components(monkeypatch):
-    """Landmarks are chosen among prepared rows."""
-    for module in (dasksne.job, dasksne.levels):
-        monkeypatch.setattr(module, "LARGEST_ANNEALED", 100)
-    monkeypatch.setattr(dasksne.levels, "LANDMARKS", 30)
-    model = sne(**BOTH, annealing="auto").fit(X)
-    assert set(model.history_["points"]) > {240.0}
+    """How much of P is kept is looked up in prepared rows."""
+    monkeypatch.setattr(dasksne.job, "LARGEST_ANNEALED", 100)
+    model = sne(**BOTH, annealing="auto", perplexity=4.0).fit(X)
+    planned = sne(annealing="auto", perplexity=4.0).plan(prepared(X, **BOTH)[0])
+    assert model.report_["coarse_share"] == planned.coarse_share > 0.0
     np.testing.assert_array_equal(model.transform(X[:9]), model.embedding_[:9])
 
 

@@ -46,7 +46,6 @@ def event(iteration, *, stage=0, perplexity=30.0, max_iter=100):
     return Event(
         stage=stage,
         n_stages=2,
-        points=3,
         perplexity=perplexity,
         iteration=iteration,
         max_iter=max_iter,

@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_of_another_format_is_not_read(run):
     run.require()
     run.update(format=99)
-    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 4"):
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 5"):
         run.require()
 
 
@@ -156,7 +156,7 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 4, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 5, "status": "started", "id": "first", "exponent": 3}
 
 
 @pytest.mark.parametrize("codecs", [COMPRESSED, CHECKED], ids=["compressed", "checked"])

@@ -9,8 +9,9 @@ from dasksne import repulsion
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.job import make_schedule
 from dasksne.kernels.tiling import cheapest_tiling
-from dasksne.levels import make_levels
 from dasksne.optimise.harmonics import independent_columns
+from dasksne.planning import sampled_shares
+from dasksne.source import ArrayRows, Features
 
 N = 40
 
@@ -177,15 +178,16 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(data, weights, tmp_path)
 # Larger data
 
 
-def test_of_many_points_all_start_at_the_target(monkeypatch):
+def test_many_points_start_at_the_target_without_a_coarse_stage(monkeypatch):
     seen = []
     monkeypatch.setattr(dasksne.SNE, "_fit_all", lambda *given: seen.append(given[-1]))
     monkeypatch.setattr(dasksne.SNE, "_keep", lambda *_: None)
     for given in (None, np.full(30_000, 2.0)):
         dasksne.SNE().fit(np.zeros((30_000, 1)), sample_weight=given)
     plain, weighted = seen
-    assert make_levels(plain, 30_000) is not None
-    assert make_levels(weighted, 30_000) is None
+    source = Features(ArrayRows(np.random.default_rng(0).normal(size=(30_000, 2))))
+    assert sampled_shares(source, plain).coarse > 0.0
+    assert sampled_shares(source, weighted).coarse == 0.0
     assert [stage.perplexity for stage in make_schedule(weighted, 30_000)] == [30.0]
 
 

@@ -147,10 +147,7 @@ class ClientExecutor:
         self._held[id(value)] = value, self._send(value)
 
     def _send(self, value: Any) -> Future:
-        with (
-            self._named_losses(),
-            dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}),
-        ):
+        with self._sending():
             sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
         self.wait(sent)
         # Tasks go where their data is: were it on one worker, so would most of them be. A copy
@@ -163,13 +160,13 @@ class ClientExecutor:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
         name = getattr(function, "__name__", "task").lstrip("_")
         shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
-        with self._named_losses():
-            return [
-                self._client.submit(
-                    _limited, function, item, *shared, key=_key(name, _rows_of(item))
-                )
-                for item in items
-            ]
+        items = list(items)
+        columns = [function], items, *([value] for value in shared)
+        repeated = (column if column is items else column * len(items) for column in columns)
+        keys = [_key(name, _rows_of(item)) for item in items]
+        with self._sending():
+            # With pure=True Dask would hash all of it, for keys that are given.
+            return list(self._client.map(_limited, *repeated, key=keys, pure=False))
 
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results) on a worker: only what it returns comes here, in one trip."""
@@ -249,6 +246,13 @@ class ClientExecutor:
         """
         said = self._client.sync(self._client.scheduler.identity, n_workers=-1)
         return dict(said["workers"])
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """Send what is as large as it has to be, and name what is lost."""
+        quiet = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
+        with self._named_losses(), dask.config.set(quiet):
+            yield
 
     @contextmanager
     def _named_losses(self) -> Iterator[None]:

@@ -21,9 +21,6 @@ REACH = 5.0
 of ordinary data lie within 1, and within 3 at a perplexity of 2."""
 LAST_DECREMENT = 1e-14
 """The squared change of q's exponents from which one more Newton step ends at rounding."""
-ROUGH_DECREMENT = 1e-2
-"""From which one more ends within 0.02 of the solution, mostly within 1e-5, for half of the work
-(MNIST: 1.6 evaluations in place of 3.5)."""
 ROUNDING = 1e-14
 """Relative, of weighted means and of the cost."""
 DAMPING = 1e-7
@@ -66,13 +63,12 @@ def weighted_means(
 def place(
     targets: FloatArray,
     y: FloatArray,
-    last_decrement: float = LAST_DECREMENT,
     counts: FloatArray | None = None,
 ) -> FloatArray:
     """Return where new points cost least on a map that stays as it is.
 
     Each row is worked out on its own, by Newton's method with shortened steps from the weighted
-    mean, to rounding unless something else is asked for. A row of NaN stays NaN.
+    mean, to rounding. A row of NaN stays NaN.
 
     Parameters
     ----------
@@ -80,8 +76,6 @@ def place(
         See `weighted_means`.
     y : array of shape (d, N), float64
         The map, transposed.
-    last_decrement : float
-        The squared change of q's exponents from which one more step is the last.
     counts : array of shape (N,), float64, optional
         How often each point of the map counts; once unless given.
 
@@ -100,7 +94,7 @@ def place(
     are in one place goes there.
     """
     out = np.empty(targets.shape)
-    _place(targets, y, counts, ROUNDING * float(np.max(np.abs(y))), last_decrement, out)
+    _place(targets, y, counts, ROUNDING * float(np.max(np.abs(y))), out)
     return out
 
 
@@ -114,7 +108,7 @@ def _weighted_means(distances, precision, y, counts, out):  # type: ignore[no-un
 
 
 @strict
-def _place(targets, y, counts, rounding, last_decrement, out):  # type: ignore[no-untyped-def]
+def _place(targets, y, counts, rounding, out):  # type: ignore[no-untyped-def]
     d, n = y.shape
     z = np.empty((d, n))
     q = np.empty(n)
@@ -132,7 +126,7 @@ def _place(targets, y, counts, rounding, last_decrement, out):  # type: ignore[n
                 break
             _newton_step(gradient, hessian, step)
             decrement = -_dot(gradient, step)
-            if not decrement > last_decrement:
+            if not decrement > LAST_DECREMENT:
                 u += step
                 break
             cost = _descend(z, counts, u, cost, decrement, step, q, gradient, hessian)

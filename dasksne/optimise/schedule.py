@@ -10,13 +10,10 @@ FIRST_SHARE = 0.75
 """Of N: the perplexity of the first stage. The cost there has hardly a local minimum."""
 RATIO = 4.0
 """At most, between the perplexities of neighbouring stages."""
-FIRST_LANDMARK_SHARE = 0.02
-"""Of the landmarks: the perplexity of their first stage. Several sets go through their stages and
-the best is chosen; above this one a stage costs more than it brings."""
-LANDMARK_RATIO = 3.0
-LANDMARK_TOL = 3e-5
-"""Of landmarks and the middle set, as RATIO and EARLY_TOL: what is cheap beside all points is worth
-more care. (All of MNIST: C / N 4.1745 with these, 4.1834 with the others.)"""
+COARSE_TAIL_MASS = 1e-2
+"""What rows of P drop in a stage that only leads to one in which all of P counts."""
+COARSE_TOL = 1e-6
+"""Of that stage."""
 EARLY_TOL = 1e-4
 """A stage whose map is only a start for the next one need not be finished; but one left on a
 plateau passes its wrong choice on (MNIST, 3,000 points: at 3e-4 half of the starts end 1 % up)."""
@@ -24,9 +21,9 @@ EARLY_ITERATIONS = 120
 """Of L-BFGS, in all stages before the last together. Data that lie on a curve crawl for hundreds at
 a perplexity that is left behind anyway."""
 RACE_SHARE = 2 / 3
-"""Of the iterations of the last stage: what all starts together are given, at EARLY_TOL, before the
-lowest goes on alone. (At 0.5 a swiss roll of 1,000 points ends at 490, as its spectral start takes
-70 iterations to overtake the annealed map; with this share at 423.)"""
+"""Of the iterations of the stage in which starts race: what all of them together are given, at
+EARLY_TOL, before the lowest goes on alone. (At 0.5 a swiss roll of 1,000 points ends at 490, as its
+spectral start takes 70 iterations to overtake the annealed map; with this share at 423.)"""
 SPECTRAL_SHARE = 0.5
 """Of the target: the perplexity of a spectral start. The fewer neighbours, the fewer edges that
 cut across the folds of the data."""
@@ -41,6 +38,8 @@ class Stage(NamedTuple):
     """Relative fall of the cost over 5 iterations at which the stage ends."""
     max_iter: int
     """Iterations that it is given; what it leaves over, the next one may take."""
+    tail_mass: float = 0.0
+    """The most that a row of P drops, if that is more than in the run."""
 
 
 def stages(
@@ -80,7 +79,7 @@ def stages(
     >>> [round(stage.perplexity) for stage in stages("auto", 30, 1797, tol=1e-6, max_iter=9)]
     [1348, 379, 107, 30]
     >>> stages(None, 30, 1797, tol=1e-6, max_iter=300)
-    (Stage(perplexity=30, tol=1e-06, max_iter=300),)
+    (Stage(perplexity=30, tol=1e-06, max_iter=300, tail_mass=0.0),)
     """
     early = max(tol, EARLY_TOL)
     if annealing is None:
@@ -105,25 +104,21 @@ def stages(
     return (*(Stage(value, early, few) for value in before), Stage(perplexity, tol, max_iter))
 
 
-def landmark_stages(perplexity: float, n_points: int, max_iter: int) -> tuple[Stage, ...]:
-    """Return the stages of a set of landmarks, whose map is only a start.
+def coarse_stages(perplexity: float, *, tol: float, max_iter: int) -> tuple[Stage, ...]:
+    """Return a stage in which P has no tails, and one with all of P that counts.
 
-    Parameters
-    ----------
-    perplexity : float
-        The target, for as many points as there are landmarks.
-    n_points : int
-        Landmarks.
-    max_iter : int
-        Of each stage.
+    The first costs next to nothing beside a second one that goes over all pairs in each step.
 
     Examples
     --------
-    >>> [round(stage.perplexity, 1) for stage in landmark_stages(2.1, 5000, 300)]
-    [100.0, 38.1, 14.5, 5.5, 2.1]
+    >>> [stage.tail_mass for stage in coarse_stages(30.0, tol=1e-6, max_iter=300)]
+    [0.01, 0.0]
     """
-    before = _geometric(FIRST_LANDMARK_SHARE * n_points, perplexity, LANDMARK_RATIO)
-    return tuple(Stage(value, LANDMARK_TOL, max_iter) for value in (*before, perplexity))
+    few = min(EARLY_ITERATIONS, max_iter)
+    return (
+        Stage(perplexity, max(tol, COARSE_TOL), few, COARSE_TAIL_MASS),
+        Stage(perplexity, tol, max_iter),
+    )
 
 
 def spectral_perplexity(perplexity: float) -> float:

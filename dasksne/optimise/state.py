@@ -71,25 +71,21 @@ class Optimiser(Protocol[S]):
 
 def step(optimiser: Optimiser[S], state: S, objective: Objective) -> S:
     """Return the state one iteration on; a state that has stopped comes back as it is."""
-    (following,) = step_all([optimiser], [state], lambda maps: [objective(maps[0])])
+    (following,) = step_all(optimiser, [state], lambda maps: [objective(maps[0])])
     return following
 
 
-def step_all(
-    optimisers: Sequence[Optimiser[S]], states: Sequence[S], evaluate_all: ObjectiveOfAll
-) -> list[S]:
+def step_all(optimiser: Optimiser[S], states: Sequence[S], evaluate_all: ObjectiveOfAll) -> list[S]:
     """Return each state one iteration on, as `step` does; what they ask for is evaluated together.
 
     Parameters
     ----------
-    optimisers : sequence of Optimiser
-        One for each state.
+    optimiser : Optimiser
     states : sequence of State
     evaluate_all : callable
-        Several maps, by the numbers of their states, to an Evaluation each.
+        Several maps to an Evaluation each.
     """
-    pairs = zip(optimisers, states, strict=True)
-    asking = {k: optimiser.asking_step(state) for k, (optimiser, state) in enumerate(pairs)}
+    asking = {k: optimiser.asking_step(state) for k, state in enumerate(states)}
     answers: dict[int, Evaluation | None] = dict.fromkeys(asking)
     following = dict(enumerate(states))
     while answers:
@@ -99,7 +95,8 @@ def step_all(
                 maps[k] = asking[k].send(answer)  # type: ignore[arg-type] # None at first
             except StopIteration as end:
                 following[k] = end.value
-        answers = dict(zip(maps, evaluate_all(maps), strict=True)) if maps else {}
+        found = evaluate_all(list(maps.values())) if maps else []
+        answers = dict(zip(maps, found, strict=True))
     return list(following.values())
 
 

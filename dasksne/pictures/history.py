@@ -12,14 +12,13 @@ from dasksne.types import FloatArray
 
 
 def write_history(path: str | Path, history: Mapping[str, FloatArray]) -> None:
-    """Draw cost per point, gradient and step over the iterations; a dotted line begins a stage."""
-    per_point = np.asarray(history["cost"]) / np.asarray(history["points"])
+    """Draw cost, gradient and step over the iterations; a dotted line begins a stage."""
     shown = {
-        "cost per point in nats": per_point,
+        "cost in nats": np.asarray(history["cost"]),
         "norm of the gradient": history["gradient_norm"],
         "step": history["step"],
     }
-    iterations = np.arange(1, len(per_point) + 1)
+    iterations = np.arange(1, len(history["cost"]) + 1)
     begins = np.flatnonzero(np.diff(history["stage"], prepend=-1))
     figure = Figure(figsize=(7.0, 7.0), layout="constrained")
     panels = figure.subplots(len(shown), 1, sharex=True)
@@ -27,7 +26,7 @@ def write_history(path: str | Path, history: Mapping[str, FloatArray]) -> None:
         axes.plot(iterations, values, color=colour, marker=".", markersize=3, linewidth=1)
         axes.set_ylabel(name)
         axes.spines[["top", "right"]].set_visible(False)
-        if np.any(values > 0) and name != "cost per point in nats":
+        if np.any(values > 0) and name != "cost in nats":
             axes.set_yscale("log")
         for i in begins:
             axes.axvline(iterations[i] - 0.5, color="0.6", linestyle=":", linewidth=1)

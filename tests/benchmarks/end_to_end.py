@@ -13,7 +13,6 @@ from typing import Any
 
 import dask
 from common import Report, Spread, available, limited, make_data, make_parser
-from engine import engine_of
 from peers import opentsne_fit, require
 from watched import Watched, watch
 
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--p-storage", default="auto")
     parser.add_argument("--annealing", choices=["auto", "none"], default="auto")
     parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
-    parser.add_argument("--seed", type=int, default=0, help="of the landmarks")
+    parser.add_argument("--seed", type=int, default=0, help="of the run")
     parser.add_argument("--peers", action=BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)
     report = Report("Data in, map out", options)
@@ -119,13 +118,12 @@ def _seconds(runs: list[Watched]) -> Spread:
 def _predictions(options: Namespace, runs: list[Watched]) -> list[str]:
     """Say what `plan` said, beside what happened."""
     X = make_data(options.mnist, options.n).X
-    chosen = {"perplexity": options.perplexity, "tail_mass": options.tail_mass}
+    model = _model(options)
     with (
         dask.config.set(scheduler="threads", num_workers=options.threads),
         limited(options.threads),
-        engine_of(X, p_storage=options.p_storage, **chosen) as engine,
     ):
-        time = estimate(engine.plan, _model(options))
+        time = estimate(model.plan(X), model)
     planned, peak = runs[0].value["plan"] / 1e9, max(run.peak_bytes for run in runs) / 1e9
     return [
         f"`plan` said {planned:.3g} GB; the peak was {peak:.3g} GB",

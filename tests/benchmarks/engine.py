@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dasksne import SNE
-from dasksne.affinities import sampled_share
 from dasksne.estimate import Estimate, estimate
 from dasksne.executor import current_executor
 from dasksne.job import Job, make_schedule
 from dasksne.objective import SNEObjective
 from dasksne.plan import Plan
-from dasksne.planning import plan_run, settled
+from dasksne.planning import plan_run, sampled_shares, settled
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.source import ArrayRows, bytes_of
@@ -66,7 +65,7 @@ def engine_of(X: Data, **options: Any) -> Iterator[Engine]:
             memory_limit=None,
             in_memory=in_memory,
             sparse=sparse,
-            kept_share=sampled_share(source, settings),
+            shares=sampled_shares(source, settings),
             executor=executor,
         )
         watcher = Reporter([], verbose=0)

@@ -21,6 +21,7 @@ from dasksne.plan import Plan, make_plan
 from dasksne.repulsion import start_repulsion
 from dasksne.settings import PAIRWISE
 from dasksne.source import ArrayRows, Features
+from dasksne.starts import RIVAL_PRODUCTS
 
 SAMPLE_POINTS = 2048
 """Few enough for a second, enough that overheads hardly count."""
@@ -40,8 +41,6 @@ LAST_EVALUATIONS = 100
 """Of the last stage."""
 FINAL_EVALUATIONS = 40
 """Of the last stage, after a coarse one that was given LAST_EVALUATIONS."""
-PRODUCTS = 50
-"""With S, in the search for a spectral start."""
 
 
 class Estimate(NamedTuple):
@@ -106,11 +105,11 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     if plan.coarse_share > 0.0:
         kept = _time_pairs(replace(plan, p_storage="memory"), n, n_features).attraction
         coarse = pairs * kept * SPARSE_COST * plan.coarse_share
-        before = affinities + PRODUCTS * coarse / plan.n_threads
+        before = affinities + RIVAL_PRODUCTS * coarse / plan.n_threads
         before += min(LAST_EVALUATIONS, model.max_iter) * seconds(coarse)
         last = FINAL_EVALUATIONS
     elif plan.has_cheap_products and is_too_large_to_anneal(settings, plan.n_points):
-        before = PRODUCTS * attraction / plan.n_threads
+        before = RIVAL_PRODUCTS * attraction / plan.n_threads
     early = (n_stages - 1) * min(EARLY_EVALUATIONS, model.max_iter)
     evaluations = early + min(last, model.max_iter)
     return Estimate(affinities, seconds(attraction), n_stages, evaluations, before)

@@ -7,7 +7,7 @@ from dasksne.executor import Executor
 from dasksne.job import Job, is_too_large_to_anneal
 from dasksne.objective import SNEObjective
 from dasksne.optimise.schedule import spectral_perplexity
-from dasksne.optimise.spectral import spectral_start
+from dasksne.optimise.spectral import MAX_PRODUCTS, spectral_start
 from dasksne.optimise.state import spread
 from dasksne.optimise.symmetry import break_symmetry
 from dasksne.settings import Settings
@@ -22,6 +22,10 @@ RANDOM_RIVALS = 4
 """Random starts of init="best"."""
 TOLERANCE = 1e-5
 """Of the components that a map starts from."""
+RIVAL_PRODUCTS = 50
+"""With S, in the search for a spectral start of many points: there each costs as much as most of an
+evaluation. (All of MNIST takes 45; of a hundred clusters far apart, whose eigenvalues are all near
+one, no number would be enough.)"""
 
 
 def first_map(job: Job, look: Look) -> FloatArray:
@@ -102,7 +106,7 @@ def spectral_rival(job: Job, objective: SNEObjective, start: FloatArray) -> Floa
     components 4.182, and 4.157 and 4.179 after 120; 30,000 points in a tree of 125 clusters after
     240, 2.087 and 2.086.)
     """
-    spectral = _eigenmap(job, objective, start)
+    spectral = _eigenmap(job, objective, start, RIVAL_PRODUCTS)
     return finished_start(spectral, job.settings.seed, job.source.counts)
 
 
@@ -147,13 +151,22 @@ def spectral_map(job: Job, k: int) -> FloatArray:
     perplexity = np.nan if settings.perplexity is None else spectral_perplexity(settings.perplexity)
     objective = make_objective(job, calibrate_rows(job, perplexity, k, keep=False), k)
     first = random_start(job.plan.n_points, settings.n_components, settings.seed)
-    return _eigenmap(job, objective, first)
+    return _eigenmap(job, objective, first, MAX_PRODUCTS)
 
 
-def _eigenmap(job: Job, objective: SNEObjective, first: FloatArray) -> FloatArray:
+def _eigenmap(
+    job: Job, objective: SNEObjective, first: FloatArray, max_products: int
+) -> FloatArray:
     degrees = objective.degrees
 
     def product(v: FloatArray) -> FloatArray:
         return np.asarray(degrees[:, np.newaxis] * v - objective.attraction(v))
 
-    return spectral_start(product, degrees, first, seed=job.settings.seed, counts=job.source.counts)
+    return spectral_start(
+        product,
+        degrees,
+        first,
+        seed=job.settings.seed,
+        max_products=max_products,
+        counts=job.source.counts,
+    )

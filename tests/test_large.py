@@ -248,3 +248,17 @@ def test_so_many_starts_race_once(data, options, racing, monkeypatch):
     after = evaluated[np.flatnonzero(model.history_["stage"] == 0).size :]
     assert set(after) == {1}
     assert_same(sne(**options).fit(data), model)
+
+
+def test_the_search_for_eigenvectors_has_an_end(data, monkeypatch):
+    products = []
+    attraction = SNEObjective.attraction
+
+    def counted(objective, v):
+        products.append(v.shape)
+        return attraction(objective, v)
+
+    monkeypatch.setattr(SNEObjective, "attraction", counted)
+    monkeypatch.setattr(starts, "RIVAL_PRODUCTS", 3)
+    sne(tail_mass=1e-2).fit(data)
+    assert products == [(N, 2)] * 3

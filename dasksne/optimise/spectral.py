@@ -9,7 +9,7 @@ from dasksne.optimise.state import inner, spread
 from dasksne.types import FloatArray
 
 MAX_PRODUCTS = 90
-"""Of S with d columns. (A swiss roll of 1,000 points takes 80, all of MNIST 45.)"""
+"""Of S with d columns, unless fewer are asked for. (A swiss roll of 1,000 points takes 80.)"""
 RESIDUAL = 5e-4
 """Of an eigenvector, relative to the largest eigenvalue, one: a start needs no more digits. (The
 third eigenvalue of all of MNIST is 2e-3 below the second.)"""

@@ -24,8 +24,7 @@ TOLERANCE = 1e-5
 """Of the components that a map starts from."""
 RIVAL_PRODUCTS = 50
 """With S, in the search for a spectral start of many points: there each costs as much as most of an
-evaluation. (All of MNIST takes 45; of a hundred clusters far apart, whose eigenvalues are all near
-one, no number would be enough.)"""
+evaluation. (All of MNIST takes 45.)"""
 
 
 def first_map(job: Job, look: Look) -> FloatArray:

@@ -80,6 +80,24 @@ def test_calls_no_more_products_than_allowed(sne):
     assert y.shape == (150, 2)
 
 
+def test_far_clusters_do_not_hold_the_search_up(rng):
+    """Their first eigenvectors are there at once; those inside of clusters would take long."""
+    X = np.concatenate([20.0 * rng.normal(size=2) + rng.normal(size=(60, 2)) for _ in range(12)])
+    S = np.exp(-np.sum((X[:, np.newaxis] - X) ** 2, axis=2))
+    np.fill_diagonal(S, 0.0)
+    products = []
+
+    def product(v):
+        products.append(v.shape)
+        return S @ v
+
+    centres = np.repeat(X.reshape(12, 60, 2).mean(axis=1), 60, axis=0)
+    y = spectral_start(product, S.sum(axis=1), centres)
+    assert len(products) <= 20
+    spread = y.reshape(12, 60, 2).std(axis=1).max()
+    assert spread < 0.2
+
+
 def test_parts_that_do_not_touch():
     S = np.kron(np.eye(3), np.ones((5, 5)) - np.eye(5))
     y = start(S)

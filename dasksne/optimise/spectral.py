@@ -14,7 +14,7 @@ RESIDUAL = 5e-4
 """Of an eigenvector, relative to the largest eigenvalue, one: a start needs no more digits. (The
 third eigenvalue of all of MNIST is 2e-3 below the second.)"""
 PATIENCE = 2
-"""Times the products that the first columns took: so many are enough for those that are chosen. (Of
+"""Times the products that the first columns took: after so many, one of those found is chosen. (Of
 a hundred clusters far apart the first are found at once, and the others hardly.)"""
 CHECK_EVERY = 5
 SPARE = 4
@@ -80,8 +80,11 @@ def spectral_start(
         eigenmap = _standardised(vectors, counts)
         if np.all(residuals[:n_components] <= RESIDUAL):
             enough = min(enough, PATIENCE * check)
+            if check >= enough:
+                converged = residuals <= RESIDUAL
+                eigenmap, residuals = eigenmap[:, converged], residuals[converged]
             columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)
-            if np.all(residuals[columns] <= RESIDUAL) or check >= enough:
+            if np.all(residuals[columns] <= RESIDUAL):
                 break
     else:
         columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)

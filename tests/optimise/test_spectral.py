@@ -81,8 +81,9 @@ def test_calls_no_more_products_than_allowed(sne):
 
 
 def test_far_clusters_do_not_hold_the_search_up(rng):
-    """Their first eigenvectors are there at once; those inside of clusters would take long."""
-    X = np.concatenate([20.0 * rng.normal(size=2) + rng.normal(size=(60, 2)) for _ in range(12)])
+    """Their first eigenvectors are there at once; those along a cluster would take long."""
+    strip = np.column_stack([np.linspace(0.0, 40.0, 60), np.zeros(60)])
+    X = np.concatenate([100.0 * k + strip + 0.2 * rng.normal(size=(60, 2)) for k in range(12)])
     S = np.exp(-np.sum((X[:, np.newaxis] - X) ** 2, axis=2))
     np.fill_diagonal(S, 0.0)
     products = []
@@ -91,8 +92,8 @@ def test_far_clusters_do_not_hold_the_search_up(rng):
         products.append(v.shape)
         return S @ v
 
-    centres = np.repeat(X.reshape(12, 60, 2).mean(axis=1), 60, axis=0)
-    y = spectral_start(product, S.sum(axis=1), centres)
+    places = np.repeat(rng.normal(size=(12, 2)), 60, axis=0)
+    y = spectral_start(product, S.sum(axis=1), places + 1e-6 * rng.normal(size=(720, 2)))
     assert len(products) <= 20
     spread = y.reshape(12, 60, 2).std(axis=1).max()
     assert spread < 0.2

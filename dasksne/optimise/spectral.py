@@ -78,13 +78,13 @@ def spectral_start(
     found = _eigenvectors(product, degrees, wanted, first, max_products)
     for check, (vectors, residuals) in enumerate(found, start=1):
         eigenmap = _standardised(vectors, counts)
-        if np.all(residuals[:n_components] <= RESIDUAL):
+        is_found = residuals <= RESIDUAL
+        if np.all(is_found[:n_components]):
             enough = min(enough, PATIENCE * check)
             if check >= enough:
-                converged = residuals <= RESIDUAL
-                eigenmap, residuals = eigenmap[:, converged], residuals[converged]
+                eigenmap, is_found = eigenmap[:, is_found], is_found[is_found]
             columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)
-            if np.all(residuals[columns] <= RESIDUAL):
+            if np.all(is_found[columns]):
                 break
     else:
         columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)

@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse
 from dask.base import tokenize
 from distributed import Client, Future, LocalCluster
+from same import assert_same_map
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dasksne
@@ -60,11 +61,6 @@ def on_threads(X, **options):
         with dask.config.set(scheduler="threads"):
             REFERENCE[asked] = sne(**options).fit(X)
     return REFERENCE[asked]
-
-
-def assert_same(found, expected):
-    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
-    assert found.kl_divergence_ == expected.kl_divergence_
 
 
 # The executor
@@ -165,7 +161,7 @@ def test_a_bucket_that_workers_do_not_reach(data, bucket):
     store = "s3://bucket/run.zarr"
     with pytest.warns(UserWarning, match=f"2 workers do not see {store}, the first of them tcp://"):
         found = sne(store=store).fit(data)
-    assert_same(found, on_threads(data))
+    assert_same_map(found, on_threads(data))
     run = dasksne.open_run(store)
     np.testing.assert_array_equal(run.embedding, found.embedding_)
     assert not run.run.has("P")
@@ -179,7 +175,7 @@ def test_a_bucket_that_workers_do_not_reach(data, bucket):
 def test_a_bucket_that_workers_reach(data, bucket):
     with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
         found = sne(store="s3://bucket/seen.zarr").fit(data)
-    assert_same(found, on_threads(data))
+    assert_same_map(found, on_threads(data))
     assert dasksne.open_run("s3://bucket/seen.zarr").run.has("P")
     assert not any(".dasksne" in name for name in bucket.store)
 
@@ -199,14 +195,14 @@ def test_an_asynchronous_client_is_refused(cluster):
 @pytest.mark.parametrize("p_storage", ["memory", "zarr", "recompute"])
 def test_two_processes_give_the_bits_of_threads(data, p_storage):
     expected = on_threads(data, p_storage=p_storage)
-    assert_same(sne(p_storage=p_storage).fit(data), expected)
-    assert_same(sne(p_storage=p_storage).fit(da.from_array(data, chunks=(37, 2))), expected)
+    assert_same_map(sne(p_storage=p_storage).fit(data), expected)
+    assert_same_map(sne(p_storage=p_storage).fit(da.from_array(data, chunks=(37, 2))), expected)
 
 
 @pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"metric": "precomputed"}], ids=str)
 def test_other_ways_too(data, options):
     X = np.abs(data[:, :1] - data[:, 0]) if "metric" in options else data
-    assert_same(sne(**options).fit(X), on_threads(X, **options))
+    assert_same_map(sne(**options).fit(X), on_threads(X, **options))
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array])
@@ -217,17 +213,17 @@ def test_affinities_of_ones_own(rng, monkeypatch, wrap):
     P[np.arange(90), np.arange(90) - 1] = 0.5
     np.fill_diagonal(P, 0.0)
     options = {"metric": "affinities", "perplexity": None}
-    assert_same(sne(**options).fit(wrap(P)), on_threads(wrap(P), **options))
+    assert_same_map(sne(**options).fit(wrap(P)), on_threads(wrap(P), **options))
 
 
 def test_a_width_for_each_point(rng, data):
     options = {"sigma": rng.uniform(1.0, 2.0, size=len(data)), "perplexity": None}
-    assert_same(sne(**options).fit(data), on_threads(data, **options))
+    assert_same_map(sne(**options).fit(data), on_threads(data, **options))
 
 
 def test_large_arrays_are_scattered(data, monkeypatch):
     monkeypatch.setattr("dasksne.executor.client.INLINE_BYTES", 100)
-    assert_same(sne().fit(data), on_threads(data))
+    assert_same_map(sne().fit(data), on_threads(data))
 
 
 def test_a_run_kept_by_a_cluster_goes_on_anywhere(data, tmp_path):
@@ -241,7 +237,7 @@ def test_a_run_kept_by_a_cluster_goes_on_anywhere(data, tmp_path):
         sne(store=store, save=("Q",), callbacks=interrupt).fit(data)
     with dask.config.set(scheduler="sync"):
         found = dasksne.resume(store)
-    assert_same(found, on_threads(data))
+    assert_same_map(found, on_threads(data))
     assert Run.locate(store).state["status"] == "finished"
 
 
@@ -258,7 +254,7 @@ def test_a_dask_array_is_not_gathered(client, data, tmp_path):
     notes = [path.name.split("-") for path in tmp_path.iterdir()]
     assert sorted(int(start) for start, *_ in notes) == [0, 50, 100, 150]
     assert {int(pid) for _, pid, *_ in notes} <= set(client.run(os.getpid).values())
-    assert_same(found, on_threads(data))
+    assert_same_map(found, on_threads(data))
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -284,9 +280,9 @@ def test_a_run_of_points_that_are_too_many_to_be_annealed(data, tmp_path, monkey
     assert len(np.unique(found.history_["stage"])) == (2 if tail_mass == 0.0 else 1)
     assert found.history_["evaluations"][0] == 4  # of two starts
     expected = on_threads(data, **given)
-    assert_same(found, expected)
+    assert_same_map(found, expected)
     assert found.report_["tails"] == expected.report_["tails"]
-    assert_same(sne(**given).fit(data), found)
+    assert_same_map(sne(**given).fit(data), found)
 
 
 # Failures
@@ -305,7 +301,7 @@ def test_a_worker_that_dies_changes_no_bit(client, data, p_storage):
             os.kill(pids[address], signal.SIGKILL)
             killed.append(address)
 
-    assert_same(sne(p_storage=p_storage, callbacks=kill).fit(data), expected)
+    assert_same_map(sne(p_storage=p_storage, callbacks=kill).fit(data), expected)
     assert len(killed) == 1
 
 

@@ -4,12 +4,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import reference
+from same import assert_same_run
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 
 import dasksne
 from dasksne import checkpoint, job, starts
-from dasksne.job import HISTORY
 from dasksne.objective import SNEObjective
 from dasksne.optimise.schedule import COARSE_TAIL_MASS
 from dasksne.run import Run
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.slow
 
 N = 300
 PERPLEXITY = 5.0
-MEASURED = [name for name in HISTORY if name != "seconds"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +33,6 @@ def data(rng):
 
 def sne(**options):
     return dasksne.SNE(**{"perplexity": PERPLEXITY, "max_iter": 9, "random_state": 4, **options})
-
-
-def assert_same(found, expected):
-    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
-    assert found.kl_divergence_ == expected.kl_divergence_
-    assert found.n_iter_ == expected.n_iter_
-    for name in MEASURED:
-        np.testing.assert_array_equal(found.history_[name], expected.history_[name])
 
 
 def cost_of(X, Y):
@@ -161,7 +152,7 @@ def test_a_run_that_was_interrupted_ends_the_same(data, tmp_path, stage, iterati
     expected = sne().fit(data)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, checkpoint_seconds=seconds, callbacks=interrupt).fit(data)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 def test_a_run_without_a_sound_checkpoint_begins_anew(data, tmp_path):
@@ -177,7 +168,7 @@ def test_a_run_without_a_sound_checkpoint_begins_anew(data, tmp_path):
         run.delete(f"checkpoints/{name}")
     with pytest.warns(UserWarning, match="going on from the start"):
         found = dasksne.resume(store)
-    assert_same(found, sne().fit(data))
+    assert_same_run(found, sne().fit(data))
 
 
 @pytest.mark.parametrize("kind", ["lazy", "kept", "in a store", "without S"])
@@ -191,7 +182,7 @@ def test_the_same_bits_wherever_the_data_is(data, tmp_path, kind):
         found = sne(store=tmp_path / "run.zarr").fit(da.from_array(data, chunks=(70, 5)))
     else:
         found = sne(p_storage="recompute", store=tmp_path / "run.zarr").fit(data)
-    assert_same(found, expected)
+    assert_same_run(found, expected)
 
 
 def test_distances_of_their_own(data):
@@ -247,7 +238,7 @@ def test_so_many_starts_race_once(data, options, racing, monkeypatch):
     assert len(stages_of(model)) == 1 + coarse
     after = evaluated[np.flatnonzero(model.history_["stage"] == 0).size :]
     assert set(after) == {1}
-    assert_same(sne(**options).fit(data), model)
+    assert_same_run(sne(**options).fit(data), model)
 
 
 def test_the_search_for_eigenvectors_has_an_end(data, monkeypatch):

@@ -12,15 +12,14 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from same import assert_same_run
 
 import dasksne
 from dasksne import affinities, checkpoint
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
-from dasksne.job import HISTORY
 from dasksne.run import Run
 
 ANNEALING = [20.0, 10.0]
-MEASURED = [name for name in HISTORY if name != "seconds"]
 
 
 @pytest.fixture
@@ -36,15 +35,6 @@ def store(tmp_path):
 def sne(**options):
     given = {"perplexity": 5.0, "annealing": ANNEALING, "max_iter": 8, "block_rows": 16}
     return dasksne.SNE(**{**given, "shards": 3, "random_state": 7, **options})
-
-
-def assert_same(found, expected):
-    """Compare two fitted models to the bit."""
-    np.testing.assert_array_equal(found.embedding_, expected.embedding_)
-    assert found.kl_divergence_ == expected.kl_divergence_
-    assert found.n_iter_ == expected.n_iter_
-    for name in MEASURED:
-        np.testing.assert_array_equal(found.history_[name], expected.history_[name])
 
 
 def interrupt_at(stage, iteration):
@@ -97,7 +87,7 @@ def test_a_run_that_was_interrupted_ends_the_same(
         ).fit(data)
     assert f"go on with: dasksne resume {store}" in caught.value.__notes__[0]
     assert dasksne.open_run(store).status == "started"
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 @pytest.mark.parametrize(("stage", "iteration"), [(1, 2), (-1, 2), (-1, 5)])
@@ -109,7 +99,7 @@ def test_a_race_goes_on_where_it_was(data, store, init, stage, iteration):
     callback = interrupt_at(stage, iteration)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, callbacks=callback, **options).fit(data)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 def test_no_more_is_lost_than_checkpoint_seconds_of_iterations(data, store, monkeypatch):
@@ -143,7 +133,7 @@ def test_wherever_p_is(data, store, p_storage, metric):
     expected = sne(**options).fit(X)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, callbacks=interrupt_at(2, 3), **options).fit(X)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 def test_a_run_that_was_interrupted_twice_ends_the_same(data, store, monkeypatch):
@@ -155,7 +145,7 @@ def test_a_run_that_was_interrupted_twice_ends_the_same(data, store, monkeypatch
         patch.setattr(dasksne.progress.Reporter, "step_done", lambda _, event: stop(event))
         with pytest.raises(KeyboardInterrupt):
             dasksne.resume(store)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 @pytest.mark.parametrize("scale", [1e150, 1e-150])
@@ -163,7 +153,7 @@ def test_data_far_from_one_is_resumed_the_same(data, store, scale):
     expected = sne().fit(scale * data)
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, callbacks=interrupt_at(2, 2)).fit(scale * data)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 def test_a_start_that_was_given_is_kept(data, store, rng):
@@ -173,7 +163,7 @@ def test_a_start_that_was_given_is_kept(data, store, rng):
         sne(init=init, store=store, callbacks=interrupt_at(0, 1)).fit(data)
     Run.locate(store).delete("checkpoints")
     Run.locate(store).group("r+").attrs[checkpoint.POINTER] = {"names": []}
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 def test_affinities_that_are_finished_are_not_computed_again(data, store, monkeypatch):
@@ -192,7 +182,7 @@ def test_affinities_that_are_finished_are_not_computed_again(data, store, monkey
             sne(annealing=None, store=store).fit(data)
     assert sorted(seen) == [0, 16, 32]
     seen.clear()
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
     assert sorted(seen) == [48, 64]
 
 
@@ -205,7 +195,7 @@ def test_a_finished_run_is_read(data, store, monkeypatch):
     monkeypatch.setattr(dasksne.launch, "go_through_stages", refuse)
     monkeypatch.setattr(dasksne.launch, "current_executor", refuse)
     found = dasksne.resume(store)
-    assert_same(found, expected)
+    assert_same_run(found, expected)
     assert found.n_features_in_ == 5
     assert found.report_["stopped"] == expected.report_["stopped"]
 
@@ -234,7 +224,7 @@ def test_a_damaged_checkpoint_costs_an_iteration_only(data, store):
     chunk.write_bytes(content)
     with pytest.warns(UserWarning, match="is damaged; going on from the one before"):
         found = dasksne.resume(store)
-    assert_same(found, expected)
+    assert_same_run(found, expected)
 
 
 def test_without_a_checkpoint_that_reads_it_starts_again(data, store):
@@ -245,7 +235,7 @@ def test_without_a_checkpoint_that_reads_it_starts_again(data, store):
         chunk.unlink()
     with pytest.warns(UserWarning, match="is damaged; going on from the start"):
         found = dasksne.resume(store)
-    assert_same(found, expected)
+    assert_same_run(found, expected)
 
 
 def test_a_run_that_has_not_started_cannot_be_resumed(store):
@@ -410,7 +400,7 @@ def test_a_callback_that_fails_costs_nothing(data, store):
 
     with pytest.raises(InvalidInputError):
         sne(store=store, callbacks=fail).fit(data)
-    assert_same(dasksne.resume(store), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 # Resources

@@ -121,10 +121,11 @@ def _eigenvectors(
             block = image - projected[last:size, :size] @ basis[:size]
         if size > 1 and (exhausted or count % CHECK_EVERY == 0 or count == max_products):
             chosen = np.linalg.eigh(projected[1:size, 1:size])[1][:, ::-1][:, :wanted]
-            # What is left of the last images is all that leads out of the space.
-            outside = np.zeros((1, 1)) if exhausted else chosen[last - 1 :].T @ block
-            vectors = (basis[1:size].T @ chosen) / root[:, np.newaxis]
-            yield vectors, np.sqrt(np.sum(outside**2, axis=1)) * np.ones(chosen.shape[1])
+            residuals = np.zeros(chosen.shape[1])
+            if not exhausted:
+                # What is left of the last images is all that leads out of the space.
+                residuals = np.sqrt(np.sum((chosen[last - 1 :].T @ block) ** 2, axis=1))
+            yield (basis[1:size].T @ chosen) / root[:, np.newaxis], residuals
         if exhausted:
             return
 
@@ -148,6 +149,7 @@ def _orthonormal(block: FloatArray, basis: FloatArray) -> FloatArray:
     found: list[FloatArray] = []
     for row in block:
         for _ in range(2):
+            # Of parts that do not touch, hardly more than rounding is left: none of it be trivial.
             for other in (*basis[:1], *found):
                 row = row - inner(other, row) * other  # noqa: PLW2901
         norm = np.sqrt(inner(row, row))

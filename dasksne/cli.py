@@ -21,6 +21,7 @@ from dasksne.opened import open_run
 from dasksne.options import JSON, cluster_options, in_shell_words, input_options, sne_options
 from dasksne.pictures import plot, require_drawable
 from dasksne.run import Run
+from dasksne.types import FloatArray
 
 WRITTEN = "A .npy, .npz, .csv, .parquet or .h5ad."
 
@@ -121,6 +122,9 @@ def main() -> None:
 
 
 storage_options = click.option("--storage-options", type=JSON, help="For a run at a URL.")
+weights_option = click.option(
+    "--sample-weight", metavar="FILE", help="A .npy file with how often each point counts."
+)
 labels_option = click.option(
     "--labels", metavar="FILE", help="A .npy file with a number or text for each point."
 )
@@ -130,9 +134,7 @@ labels_option = click.option(
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", required=True, help="The run to make: a .zarr.")
 @click.option("--plot", "picture", metavar="FILE", help="Draw the map: .png, .svg, .pdf or .html.")
-@click.option(
-    "--sample-weight", metavar="FILE", help="A .npy file with how often each point counts."
-)
+@weights_option
 @input_options
 @sne_options
 @cluster_options
@@ -148,7 +150,7 @@ def embed(
 ) -> None:
     """Compute the map of INPUT, and keep the run."""
     data = read_input(input, options["storage_options"], taken)
-    weights = None if sample_weight is None else read_array(sample_weight)
+    weights = _weights(sample_weight)
     if picture is not None:
         require_drawable(picture, (data.X.shape[0], options["n_components"]))
     model = _model(options, store=output, verbose=1)
@@ -182,22 +184,25 @@ def resume_(
 @main.command()
 @click.argument("input", metavar="INPUT")
 @click.option("-o", "--output", metavar="RUN", default="run.zarr", show_default=True)
+@weights_option
 @input_options
 @sne_options
 @cluster_options
 def plan(
     input: str,  # noqa: A002
     output: str,
+    sample_weight: str | None,
     taken: Taken,
     scheduler: str | None,
     scheduler_file: str | None,
     **options: Any,
 ) -> None:
-    """Say what the map of INPUT would need; nothing is computed or written."""
+    """Say what the map of INPUT would need; no map is computed, and nothing is written."""
     data = read_input(input, options["storage_options"], taken)
+    weights = _weights(sample_weight)
     model = _model(options, store=output)
     with connected(scheduler, scheduler_file), _about(input):
-        needed = model.plan(data.X)
+        needed = model.plan(data.X, sample_weight=weights)
     click.echo(table(input, plan_lines(needed, estimate(needed, model))))
 
 
@@ -306,6 +311,10 @@ def plot_(
             with _about(labels):
                 plot(opened.embedding, out, labels=given)
     click.echo(out)
+
+
+def _weights(sample_weight: str | None) -> FloatArray | None:
+    return None if sample_weight is None else read_array(sample_weight)
 
 
 def _model(options: dict[str, Any], **more: Any) -> SNE:

@@ -117,7 +117,7 @@ def _groups(n_points: int, n_features: int, width: int) -> list[slice]:
     Examples
     --------
     >>> len(_groups(1_000_000, 100, 12)), len(_groups(1_000_000, 2_000, 2_000))
-    (245, 16)
+    (196, 16)
     """
     chunks = row_chunks(n_points, n_features)
     tasks = max(FEWEST_TASKS, SHARES_BYTES // (8 * n_features * width))

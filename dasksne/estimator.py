@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from copy import copy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,11 +24,12 @@ from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
-from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of, weights_of
+from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of
 from dasksne.source import bytes_of
 from dasksne.staging import Data, as_collection, is_graph, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
+from dasksne.weighting import weighted_task
 
 Callback = Callable[[Event], bool | None]
 
@@ -63,8 +65,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         prepared as its X, and mean, scale and components beside it.
     init : {"pca", "random", "spectral", "best"} or array of shape (N, n_components), default="pca"
         Where the map starts. "spectral" is the Laplacian eigenmap of the affinities. "best" starts
-        as "pca" does, and has four random starts join the race in the last stage. Precomputed
-        distances have no components, and start at random instead; affinities, as "spectral" does.
+        as "pca" does, and has four random starts join the race: in the last stage, or the first of
+        more than 20,000 points. Precomputed distances have no components, and start at random
+        instead; affinities, as "spectral" does.
     random_state : int, RandomState or None, default=None
         Seed of a random start and of the momentum's jitter. A run with the same seed, data and
         layout gives the same bits on the same kind of machine, on any number of workers.
@@ -126,8 +129,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Iterations over all stages.
     n_features_in_ : int
     history_ : dict of str to ndarray
-        A column each: stage, points (of the map of that stage), perplexity, cost, gradient_norm,
-        step, evaluations, seconds.
+        A column each: stage, perplexity, cost, gradient_norm, step, evaluations, seconds.
     report_ : dict
         Choices made, bytes needed and found, why the run stopped; the cost per point, and the
         share of the cost of a map with all points in one place that the map explains.
@@ -312,7 +314,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         >>> model.transform(X[1::2]).shape
         (75, 2)
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "embedding_")
         if self._fitted is None:
             raise InvalidInputError(
                 "the model was fitted to a Dask collection and has kept none of its data; fit it "
@@ -328,16 +330,17 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             require_seen(executor, run)
             return place_now(executor, self._fitted, data)
 
-    def plan(self, X: Any) -> Plan:
-        """Return what the map of X would need, before any work.
+    def plan(self, X: Any, sample_weight: Any = None) -> Plan:
+        """Return what the map of X would need, before any work; the model stays as it is.
 
-        Where tails are dropped, a few rows of an array tell how much of P is left; of a lazy array
-        nothing is computed, and the plan is that of a P with every entry.
+        Where tails are dropped, a few rows of an array, prepared as asked for, tell how much of P
+        is left; of a lazy array nothing is computed, and the plan is that of a P with every entry.
 
         Parameters
         ----------
         X : array of shape (N, D)
-            As for `fit_transform`.
+        sample_weight : array of shape (N,), optional
+            Both as for `fit_transform`.
 
         Raises
         ------
@@ -351,7 +354,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         >>> plan.p_bytes, plan.p_storage
         (8000000, 'memory')
         """
-        settings, data = self._settings(), self._data(X)
+        data = copy(self)._data(X)  # noqa: SLF001 - what it keeps of X is not this model's
+        settings, data, _ = weighted_task(data, self._settings(), sample_weight, self._run())
         settings = planning.settled(settings, data)
         settings.require_fits(*data.shape)
         sparse = is_graph(data, settings.metric)
@@ -370,50 +374,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _fit(self, X: Any, sample_weight: Any) -> Data:
         settings, data = self._settings(), self._data(X)
-        weights = weights_of(sample_weight, data.shape[0])
-        if weights is None or np.all(weights > 0.0):
-            self._keep(self._fit_all(data, _weighted(settings, weights)))
-        else:
-            self._keep(self._fit_some(data, settings, weights))
+        task = weighted_task(data, settings, sample_weight, self._run())
+        result = self._fit_all(task.data, task.settings)
+        self._keep(result if task.fitted is None else _with_others(result, data, task.fitted))
         return data
-
-    def _fit_some(self, data: Data, settings: Settings, weights: FloatArray) -> launch.Result:
-        """Fit the points that have a weight, then place the others."""
-        fitted = weights > 0.0
-        self._require_placeable(data, fitted)
-        settings = _weighted(settings, weights[fitted])
-        if not isinstance(settings.init, str) and len(settings.init) == len(fitted):
-            settings = replace(settings, init=settings.init[fitted])
-        chosen, others = data[fitted], data[~fitted]
-        if settings.metric in PAIRWISE:
-            chosen, others = chosen[:, fitted], others[:, fitted]
-        result = self._fit_all(chosen, settings)
-        assert result.fitted is not None  # noqa: S101 - the data is in memory
-        embedding = np.empty((len(fitted), settings.n_components))
-        embedding[fitted] = result.outcome.embedding
-        with current_executor() as executor:
-            embedding[~fitted] = place_now(executor, result.fitted, others)
-        return result._replace(outcome=result.outcome._replace(embedding=embedding))
-
-    def _require_placeable(self, data: Data, fitted: npt.NDArray[np.bool_]) -> None:
-        """Raise InvalidInputError where points of weight 0 could not be placed after the fit."""
-        where = None
-        if self.store is not None:
-            where = "with store=, as a run has all of its points"
-        elif isinstance(data, da.Array):
-            where = "in a Dask collection, which the model does not keep"
-        elif np.ndim(self.sigma) > 0:
-            where = "with a sigma for each point"
-        if where is not None:
-            raise InvalidInputError(
-                f"sample_weight[{int(np.argmin(fitted))}] = 0: a point without weight is not taken "
-                f"{where}; leave such rows out, and place them with transform where that is open"
-            )
-        if np.count_nonzero(fitted) < 2:
-            raise InvalidInputError(
-                f"sample_weight is zero for all but {np.count_nonzero(fitted)} points; a map has "
-                "two at least"
-            )
 
     def _fit_all(self, data: Data, settings: Settings) -> launch.Result:
         settings = planning.settled(settings, data)
@@ -425,6 +389,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 overwrite=self.overwrite,
                 memory_limit=self._memory_limit(),
                 watcher=watcher,
+                feature_names=getattr(self, "feature_names_in_", None),
             )
 
     def _run(self) -> Run | None:
@@ -478,7 +443,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             repulsion_rtol=self.repulsion_rtol,
             block_rows=self.block_rows,
             shards=self.shards,
-            save=tuple(self.save),
+            save=(self.save,) if isinstance(self.save, str) else tuple(self.save),
             checkpoint_seconds=self.checkpoint_seconds,
             seed=int(random.randint(np.iinfo(np.int32).max)),
         )
@@ -520,11 +485,16 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-def _weighted(settings: Settings, weights: FloatArray | None) -> Settings:
-    """Return the settings with weights, unless all points count once."""
-    if weights is None or np.all(weights == 1.0):
-        return settings
-    return replace(settings, sample_weight=weights)
+def _with_others(result: launch.Result, data: Data, fitted: npt.NDArray[np.bool_]) -> launch.Result:
+    """Return a result with the points of no weight on its map too, where `transform` has them."""
+    assert result.fitted is not None  # noqa: S101 - the data is in memory
+    placing = result.fitted.for_more_points(fitted)
+    embedding = np.empty((len(fitted), result.settings.n_components))
+    embedding[fitted] = result.outcome.embedding
+    with current_executor() as executor:
+        embedding[~fitted] = place_now(executor, placing, data[~fitted])
+    outcome = result.outcome._replace(embedding=embedding)
+    return result._replace(outcome=outcome, fitted=placing)
 
 
 def resume(
@@ -555,5 +525,7 @@ def resume(
     }
     model = SNE(**parameters, store=store, storage_options=storage_options)
     model.n_features_in_ = result.n_features
+    if run.state.get("feature_names") is not None:
+        model.feature_names_in_ = np.array(run.state["feature_names"], dtype=object)
     model._keep(result)  # noqa: SLF001 - of this module's own class
     return model

@@ -254,10 +254,7 @@ def _save(job: Job, k: int, states: Sequence[State]) -> None:
         for i, state in enumerate(states)
         for name, value in state_to_dict(state).items()
     }
-    _write(job, {**values, "stage": k, "states": len(states)})
-
-
-def _write(job: Job, values: dict[str, Any]) -> None:
+    values |= {"stage": k, "states": len(states)}
     if job.keeps:
         assert job.run is not None  # noqa: S101 - only a run is kept
         history = np.array(job.history, dtype=np.float64).reshape(-1, len(HISTORY))

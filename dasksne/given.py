@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
 
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.joining import SparseRows
+from dasksne.slices import consecutive
 from dasksne.source import TILE_COLUMNS, ArrayRows, Directions, Features, Rows, Source, Tile
 from dasksne.types import FloatArray, IntArray
 
@@ -45,9 +47,7 @@ class GivenPairs:
 
     def tiles(self, rows: slice) -> Iterator[Tile]:
         """Yield tiles over all columns."""
-        n = self.n_points
-        for start in range(0, n, TILE_COLUMNS):
-            columns = slice(start, min(start + TILE_COLUMNS, n))
+        for columns in consecutive(slice(0, self.n_points), TILE_COLUMNS):
             back = np.ascontiguousarray(self._block(columns, rows).T)
             yield Tile(columns, self._block(rows, columns), back)
 
@@ -159,7 +159,11 @@ class GivenDistances:
 
     exponent: int
     counts: FloatArray | None = None
+    fitted: npt.NDArray[np.bool_] | None = None
+    """Which of the points that distances come to were fitted; None where all."""
 
     def panel_of(self, values: FloatArray) -> FloatArray:
-        """Return the squares of distances to all points, (r, N)."""
+        """Return the squares of distances to all fitted points, (r, N)."""
+        if self.fitted is not None:
+            values = values[:, self.fitted]
         return np.square(np.ldexp(values, -self.exponent))

@@ -33,7 +33,7 @@ NOTHING = 1e-9
 """Nats a point: a constant map of a lower cost leaves nothing to explain."""
 LARGEST_ANNEALED = 20_000
 """Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
-whole. With more points, the start races against a spectral one; see `starts.rival_maps`."""
+whole. With more points, the start races against a spectral one; see `starts.spectral_rival`."""
 ANNEALED = ("pca", "random", "best")
 """Starts that annealing="auto" anneals from; it would undo what any other one brings."""
 

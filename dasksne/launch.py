@@ -2,7 +2,7 @@
 
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,7 +29,7 @@ from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.results import keep_outcome, kept_outcome
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
-from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of
+from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of, forget_rows
 from dasksne.staging import (
     Data,
     Look,
@@ -73,6 +73,7 @@ def launch(
     overwrite: bool,
     memory_limit: int | None,
     watcher: Watcher,
+    feature_names: Sequence[str] | None = None,
 ) -> Result:
     """Compute the map of x.
 
@@ -87,14 +88,18 @@ def launch(
     memory_limit : int or None
         Bytes that all tasks together may use; None for what is found.
     watcher : Watcher
+    feature_names : sequence of str, optional
+        Of the columns of x, for the run to keep.
     """
     try:
-        return _launch(x, settings, store, overwrite, memory_limit, watcher)
+        return _launch(x, settings, store, overwrite, memory_limit, watcher, feature_names)
     except SchedulerLostError as lost:
         if store is None or not store.holds_a_run():
             raise
         with reconnected(lost):
             return resume(store, watcher=watcher)
+    finally:
+        forget_rows()
 
 
 def _launch(
@@ -104,6 +109,7 @@ def _launch(
     overwrite: bool,
     memory_limit: int | None,
     watcher: Watcher,
+    feature_names: Sequence[str] | None,
 ) -> Result:
     settings.require_fits(*x.shape)
     executor = current_executor()
@@ -168,7 +174,7 @@ def _launch(
         if store is not None:
             tell_of_blind(blind, store.url)
             known = given or (None if settings.prepares else look.fingerprint)
-            _record(job, look, preparation, known)
+            _record(job, look, preparation, known, feature_names)
         outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, preparation, settings, planned)
@@ -227,6 +233,8 @@ def resume(run: Run, *, watcher: Watcher) -> Result:
     except SchedulerLostError as lost:
         with reconnected(lost):
             return resume(run, watcher=watcher)
+    finally:
+        forget_rows()
 
 
 def _resume(run: Run, watcher: Watcher) -> Result:
@@ -314,7 +322,13 @@ def _place(
         yield None
 
 
-def _record(job: Job, look: Look, preparation: Preparation | None, given: str | None) -> None:
+def _record(
+    job: Job,
+    look: Look,
+    preparation: Preparation | None,
+    given: str | None,
+    feature_names: Sequence[str] | None,
+) -> None:
     """Write all that a resume needs, before any work is done.
 
     The data has a fingerprint as it is kept and, where it is known, one as it was given.
@@ -335,6 +349,7 @@ def _record(job: Job, look: Look, preparation: Preparation | None, given: str | 
         mean=look.mean.tolist(),
         fingerprint=look.fingerprint,
         given=given,
+        feature_names=None if feature_names is None else list(feature_names),
     )
 
 

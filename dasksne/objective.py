@@ -1,4 +1,4 @@
-"""One evaluation of the cost and its gradient, as a map over shards and a sum on the driver.
+"""One evaluation of the cost and its gradient, as a map over shards and a sum of what they return.
 
 A task returns its own rows only; the last one puts them together, so that a step brings one result
 to the driver. The attraction needs S, shard by shard; the repulsion needs nothing but the map, and

@@ -12,6 +12,7 @@ from dasksne.errors import InvalidInputError
 from dasksne.executor import Executor, Handle, current_executor
 from dasksne.run import Run
 from dasksne.settings import require_metric
+from dasksne.slices import consecutive
 from dasksne.source import ArrayRows, Features, Source
 from dasksne.staging import (
     as_collection,
@@ -43,7 +44,7 @@ class Pair(NamedTuple):
     def results(self, task: Callable[..., Any], *options: Any) -> Iterator[Any]:
         """Yield task(rows, source, y, *options) for slices of all rows, in order."""
         step = -(-self.n // (TASKS_PER_THREAD * self.executor.n_threads))
-        rows = [slice(start, min(start + step, self.n)) for start in range(0, self.n, step)]
+        rows = consecutive(slice(0, self.n), step)
         handles = self.executor.map(task, rows, self.source, self.y, *options)
         while handles:  # a result that was used is let go
             yield self.executor.result(handles.pop(0))
@@ -59,12 +60,18 @@ def compared(X: Any, Y: Any, metric: str, *, rescale: bool = True) -> Iterator[P
     require_metric(metric)
     X = as_collection(X)
     if not isinstance(X, da.Array):
-        X = check_array(X, ensure_all_finite=False, ensure_min_samples=2, input_name="X")
+        X = check_array(
+            X,
+            accept_sparse="csr",
+            ensure_all_finite=False,
+            ensure_min_samples=2,
+            input_name="X",
+        )
     X = require_numbers(X, metric)
     Y = check_array(np.asarray(Y), dtype=np.float64, ensure_min_samples=2, input_name="Y")
-    if len(X) != len(Y):
+    if X.shape[0] != len(Y):
         raise InvalidInputError(
-            f"X has {len(X)} points and Y {len(Y)}; each point needs its place in the map"
+            f"X has {X.shape[0]} points and Y {len(Y)}; each point needs its place in the map"
         )
     executor = current_executor()
     # The executor ends first: no task reads a copy that is being removed.
@@ -97,7 +104,6 @@ def panels(
     step = min(MOST_PANEL_ROWS, max(4, PANEL_BYTES // (8 * n)), rows.stop - rows.start)
     embedded = Features(ArrayRows(y))
     buffers = np.empty((2, step, n))
-    for start in range(rows.start, rows.stop, step):
-        panel = slice(start, min(start + step, rows.stop))
+    for panel in consecutive(rows, step):
         a, b = buffers[:, : panel.stop - panel.start]
         yield panel, source.panel(panel, a), embedded.panel(panel, b)

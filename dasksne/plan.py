@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from dasksne.errors import InvalidInputError, ResourceError
+from dasksne.slices import consecutive
 
 PStorage: TypeAlias = Literal["memory", "zarr", "recompute"]
 Repulsion: TypeAlias = Literal["direct", "fourier"]
@@ -78,12 +79,14 @@ class Plan:
     @property
     def blocks(self) -> list[slice]:
         """The row blocks."""
-        return _slices(self.n_points, self.block_rows)
+        return consecutive(slice(0, self.n_points), self.block_rows)
 
     @property
     def shard_rows(self) -> list[slice]:
         """The rows of each shard: whole row blocks."""
-        return _slices(self.n_points, self.block_rows * -(-self.n_blocks // self.shards))
+        return consecutive(
+            slice(0, self.n_points), self.block_rows * -(-self.n_blocks // self.shards)
+        )
 
     @property
     def pair_chunks(self) -> tuple[int, int]:
@@ -109,11 +112,6 @@ class Plan:
     def itemsize(self) -> int:
         """Of an entry of P, in bytes."""
         return 8 if self.dtype == "float64" else 4
-
-    @property
-    def pairs_per_step(self) -> int:
-        """Pairs that the attraction and each of the two passes of the repulsion go over."""
-        return 3 * self.n_points**2
 
 
 def make_plan(
@@ -275,10 +273,6 @@ def _stored_rows(block_rows: int) -> int:
 
 def _shards(n_points: int) -> int:
     return max(FEWEST_SHARDS, math.ceil(n_points / SHARD_ROWS))
-
-
-def _slices(n: int, step: int) -> list[slice]:
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def _storage(

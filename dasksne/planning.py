@@ -10,7 +10,7 @@ import dask.array as da
 
 from dasksne.affinities import sampled_share
 from dasksne.errors import InvalidInputError
-from dasksne.executor import Executor, current_executor
+from dasksne.executor import Executor
 from dasksne.job import is_too_large_to_anneal, make_schedule
 from dasksne.optimise.schedule import COARSE_TAIL_MASS
 from dasksne.plan import Plan, make_plan
@@ -47,10 +47,10 @@ def plan_run(
     in_memory: bool,
     sparse: bool = False,
     shares: Shares = WHOLE,
-    executor: Executor | None = None,
+    executor: Executor,
     blind: list[str] | None = None,
 ) -> Plan:
-    """Return the plan of a run on the current executor, or refuse it with the bytes.
+    """Return the plan of a run on an executor, or refuse it with the bytes.
 
     Parameters
     ----------
@@ -67,11 +67,10 @@ def plan_run(
     sparse : bool
         Whether X is sparse affinities, which a run keeps as they are.
     shares : Shares
-    executor : Executor, optional
+    executor : Executor
     blind : list of str, optional
         Addresses of the workers that do not see the store; looked for where not given.
     """
-    executor = executor or current_executor()
     if blind is None:
         blind = blind_workers(executor, store)
     if blind:
@@ -140,15 +139,24 @@ def settled(settings: Settings, x: Data) -> Settings:
 def sampled_shares(source: Source, settings: Settings) -> Shares:
     """Return the shares of P that are kept, from some rows of the data."""
     kept = sampled_share(source, settings, settings.tail_mass)
-    large = is_too_large_to_anneal(settings, source.n_points)
-    if large and settings.may_drop_tails and settings.tail_mass < COARSE_TAIL_MASS:
+    if _may_be_coarse(settings, source.n_points):
         return Shares(kept, sampled_share(source, settings, COARSE_TAIL_MASS))
     return Shares(kept, 0.0)
 
 
+def _may_be_coarse(settings: Settings, n_points: int) -> bool:
+    """Say whether there is a coarse stage before, if memory has room for it."""
+    return (
+        is_too_large_to_anneal(settings, n_points)
+        and settings.may_drop_tails
+        and settings.tail_mass < COARSE_TAIL_MASS
+    )
+
+
 def shares_of(executor: Executor, x: Data, settings: Settings) -> Shares:
     """Return the shares of P that are kept, from some rows of an array; all for a lazy one."""
-    if isinstance(x, da.Array):
+    whole = settings.tail_mass == 0.0 and not is_graph(x, settings.metric)
+    if isinstance(x, da.Array) or (whole and not _may_be_coarse(settings, x.shape[0])):
         return WHOLE
     if settings.prepares:
         held = not executor.shares_memory

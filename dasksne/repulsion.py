@@ -17,6 +17,7 @@ from dasksne.kernels.isolated import IsolatedRows, joined
 from dasksne.kernels.repulsion import FirstPass
 from dasksne.kernels.tiling import Tiling, choose_tiling
 from dasksne.plan import Repulsion
+from dasksne.slices import consecutive
 from dasksne.types import FloatArray
 
 FOURIER_ROWS = 500_000
@@ -60,8 +61,7 @@ def start_repulsion(
     if len(y) < FOURIER_ROWS:
         (whole,) = executor.map(_whole, [tiling], shared, rtol, counts)
         return lambda: whole
-    step = FOURIER_ROWS
-    blocks = [slice(start, min(start + step, len(y))) for start in range(0, len(y), step)]
+    blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
     return _start_fourier(executor, shared, blocks, tiling, rtol, counts)
 
 

@@ -20,9 +20,11 @@
     embedding    (N, d)
     history/     one array a column
     checkpoints/ one group a checkpoint
+    labels       (N,)     of the points, for pictures; of texts, places in the attribute label_names
 
-Arrays carry checksums, those of a checkpoint one together, and are filled with NaN, so that neither
-a flipped bit nor a missing chunk passes for data. The attributes hold everything else, as JSON.
+Arrays carry checksums, those of a checkpoint one together, and are filled with what no entry is,
+such as NaN, so that neither a flipped bit nor a missing chunk passes for data. The attributes hold
+everything else, as JSON.
 """
 
 import shutil

@@ -181,7 +181,7 @@ class Settings:
     @classmethod
     def from_json(cls, values: dict[str, Any], arrays: Mapping[str, FloatArray]) -> "Settings":
         """Return the settings that `to_json` gave, from that and the arrays."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        known = {field.name: values[field.name] for field in fields(cls)}
         known["save"] = tuple(known["save"])
         return cls(**{**known, **arrays})
 
@@ -258,36 +258,6 @@ def sigma_of(sigma: float | FloatArray | None, row: int) -> str:
     ('sigma=0.5', 'sigma[1]=2')
     """
     return f"sigma[{row}]={sigma[row]:g}" if isinstance(sigma, np.ndarray) else f"sigma={sigma}"
-
-
-def weights_of(sample_weight: Any, n_points: int) -> FloatArray | None:
-    """Return how often each of N points counts, 0 or from 1 on, as a new array.
-
-    Raises
-    ------
-    InvalidInputError
-        It is none of that.
-    """
-    if sample_weight is None:
-        return None
-    try:
-        weights = np.array(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInputError("sample_weight must be an array of numbers") from None
-    if weights.shape != (n_points,):
-        raise InvalidInputError(
-            f"sample_weight has shape {weights.shape}; it must be ({n_points},), one number for "
-            "each point"
-        )
-    allowed = (weights == 0.0) | ((weights >= 1.0) & np.isfinite(weights))
-    bad = np.flatnonzero(~allowed)
-    if bad.size:
-        raise InvalidInputError(
-            f"sample_weight[{bad[0]}] = {weights[bad[0]]:g}; a weight must be finite, and 1 or "
-            "more, or 0 for a point that is only placed: it says how often a point counts; "
-            "multiply all by one number so that the smallest is 1"
-        )
-    return weights
 
 
 def require_reachable(perplexity: float | None, n_points: float) -> None:

@@ -14,6 +14,7 @@ from dasksne.kernels.attraction import attraction, sparse_attraction
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import append_joint, joint_probabilities
 from dasksne.run import Run
+from dasksne.slices import consecutive
 from dasksne.source import TILE_COLUMNS, TILE_ROWS, Source, row_panels
 from dasksne.types import FloatArray, IntArray
 
@@ -121,8 +122,7 @@ class StoredShard:
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield the row blocks of the shard."""
-        for start in range(self.rows.start, self.rows.stop, self.block_rows):
-            yield slice(start, min(start + self.block_rows, self.rows.stop))
+        yield from consecutive(self.rows, self.block_rows)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import zarr
 from scipy.sparse import csr_array, issparse
 
 from dasksne.kernels.distances import directions, squared_distances
+from dasksne.slices import consecutive
 from dasksne.types import FloatArray
 
 CHUNK_BYTES = 4 << 20
@@ -106,6 +107,11 @@ class StoredRows:
 def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:  # noqa: ARG001
     """Return this process's dictionary of chunks of a stored X, by their rows; it goes with X."""
     return {}
+
+
+def forget_rows() -> None:
+    """Let go of the rows of stored arrays that this process keeps."""
+    _kept_rows.cache_clear()
 
 
 class Tile(NamedTuple):
@@ -252,12 +258,9 @@ def row_chunks(n_points: int, n_features: int) -> list[slice]:
     """Return the slices of rows in which X is stored and read: whole tiles unless rows are long."""
     rows = CHUNK_BYTES // (8 * n_features)
     step = rows // TILE_COLUMNS * TILE_COLUMNS or max(TILE_ROWS, rows // TILE_ROWS * TILE_ROWS)
-    return [slice(start, min(start + step, n_points)) for start in range(0, n_points, step)]
+    return consecutive(slice(0, n_points), step)
 
 
 def row_panels(rows: slice) -> list[slice]:
     """Return the slices of a block's rows that are worked on at once."""
-    return [
-        slice(start, min(start + TILE_ROWS, rows.stop))
-        for start in range(rows.start, rows.stop, TILE_ROWS)
-    ]
+    return consecutive(rows, TILE_ROWS)

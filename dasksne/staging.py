@@ -72,7 +72,7 @@ def as_collection(x: Any, fewest: int = 2) -> Any:
     Raises
     ------
     InvalidInputError
-        A Dask array is no matrix, of unknown size, or not of dense blocks.
+        A Dask array is no matrix, of unknown size, or not of dense blocks; or values are masked.
     """
     if isinstance(x, zarr.Array):
         x = from_zarr(x)
@@ -80,6 +80,11 @@ def as_collection(x: Any, fewest: int = 2) -> Any:
         x = x.to_dask_array(lengths=True)
     if isinstance(x, da.Array):
         _require_dask_is_usable(x, fewest)
+    if isinstance(getattr(x, "_meta", x), np.ma.MaskedArray):
+        raise InvalidInputError(
+            "X is a masked array, and there is no distance to what is masked; leave such rows out, "
+            "or fill them: X.filled(value), of a Dask array dask.array.ma.filled(X, value)"
+        )
     return x
 
 

@@ -1,7 +1,6 @@
 """New points on a map that stays as it is: each is placed on its own, whatever comes with it."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from dasksne.plan import Plan
 from dasksne.preparation import Preparation
 from dasksne.run import Run
 from dasksne.settings import Settings
+from dasksne.slices import consecutive
 from dasksne.source import (
     Directions,
     Features,
@@ -70,6 +70,12 @@ class FittedMap:
     def prepared(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return new rows as those of the fit were prepared."""
         return X if self.preparation is None else self.preparation.rows(X)
+
+    def for_more_points(self, fitted: npt.NDArray[np.bool_]) -> "FittedMap":
+        """Return the map for distances that come to more points than these, which are `fitted`."""
+        if not isinstance(self.points, GivenDistances):
+            return self
+        return replace(self, points=replace(self.points, fitted=fitted))
 
     def require_kept(self) -> Run | None:
         """Return the run that keeps the map, if one does; raise StoreError if it is gone."""
@@ -135,8 +141,9 @@ def place_now(executor: Executor, fitted: FittedMap, X: npt.NDArray[Any] | csr_a
     n_rows, n_columns = X.shape
     step = row_chunks(n_rows, n_columns)[0].stop
     step = min(step, fitted.block_rows, -(-n_rows // executor.n_threads))
-    blocks = [fitted.prepared(dense(X[rows])) for rows in _slices(n_rows, step)]
-    for rows, block in zip(_slices(n_rows, step), blocks, strict=True):
+    parts_of_X = consecutive(slice(0, n_rows), step)
+    blocks = [fitted.prepared(dense(X[rows])) for rows in parts_of_X]
+    for rows, block in zip(parts_of_X, blocks, strict=True):
         _require_values(block, rows.start, fitted)
     parts = executor.map(_place, blocks, executor.broadcast(fitted))
     return np.concatenate([executor.result(part) for part in parts])
@@ -169,7 +176,7 @@ def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
     embedding = fitted.embedding.read(slice(0, fitted.embedding.shape[0]))
     y = np.ascontiguousarray(embedding.T)
     placed = np.empty((len(X), embedding.shape[1]))
-    for rows in _slices(len(X), fitted.block_rows):
+    for rows in consecutive(slice(0, len(X)), fitted.block_rows):
         nearest, least, excess = _measure(X[rows], fitted)
         # The row of a point that is none of the columns is numbered past the last of them.
         precision = fitted.width.calibrate(excess, len(embedding), counts).precision
@@ -193,10 +200,6 @@ def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArr
     least = distances[np.arange(len(distances)), nearest]
     distances -= least[:, np.newaxis]
     return nearest, least, distances
-
-
-def _slices(n: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 def _require_values(X: npt.NDArray[Any], first_row: int, fitted: FittedMap) -> None:

@@ -27,16 +27,6 @@ def test_layers():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["distributed", "matplotlib", "numba", "sklearn", "zarr"])
-def test_import_loads_nothing_heavy(module):
-    assert run_python(f"import sys, dasksne; print({module!r} in sys.modules)") == "False\n"
-
-
-def test_public_names_are_there():
-    code = "import dasksne; print(all(hasattr(dasksne, name) for name in dir(dasksne)))"
-    assert run_python(code) == "True\n"
-
-
 def test_the_literal_form_needs_no_cluster():
     code = "import sys, dasksne.arrays; print('distributed' in sys.modules)"
     assert run_python(code) == "False\n"

@@ -1,4 +1,3 @@
-import doctest
 import math
 import os
 import subprocess
@@ -18,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits, load_iris
 
-import dasksne
 from dasksne import arrays
 from dasksne.errors import InvalidInputError
 
@@ -514,10 +512,6 @@ assert np.allclose(arrays.gradient(P, Q, x).compute().sum(axis=0), 0.0)
 """
     environment = os.environ | {"DASK_ARRAY__QUERY_PLANNING": "True"}
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
-
-
-def test_examples_run():
-    assert doctest.testmod(arrays, extraglobs={"dasksne": dasksne}).failed == 0
 
 
 # Input that is refused

@@ -411,7 +411,6 @@ def test_too_little_disk_is_known_before(data, store, monkeypatch):
     with pytest.raises(ResourceError, match=r"kB on disk and 1\.0 kB are free.*recompute"):
         sne(store=store).fit(data)
     assert not store.exists()
-    sne(store=store, p_storage="recompute", memory_limit="1GB", overwrite=True)
 
 
 def test_a_memory_limit_may_be_a_text(data):

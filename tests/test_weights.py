@@ -139,6 +139,7 @@ def test_a_point_without_weight_is_placed_on_the_map_of_the_others(data, weights
     given = sne(metric="precomputed", **options).fit(distances, sample_weight=weights)
     featured = sne(**options).fit(data, sample_weight=weights)
     np.testing.assert_allclose(given.embedding_, featured.embedding_, rtol=1e-8)
+    np.testing.assert_array_equal(given.transform(distances), given.embedding_)
 
 
 # A run that is kept
@@ -224,10 +225,19 @@ def test_options_that_do_not_go_with_weights(data, options, message):
         sne(**options).fit(data, sample_weight=np.full(N, 2.0))
 
 
-def test_affinities_do_not_go_with_weights(data):
+@pytest.mark.parametrize("weights", [np.full(N, 2.0), np.arange(N) > 3], ids=["two", "none"])
+def test_affinities_do_not_go_with_weights(data, weights):
     affinities = np.exp(-np.linalg.norm(data[:, None] - data, axis=2)) - np.eye(N)
     with pytest.raises(InvalidInputError, match="say nothing of what copies"):
-        dasksne.SNE(metric="affinities").fit(affinities, sample_weight=np.full(N, 2.0))
+        dasksne.SNE(metric="affinities").fit(affinities, sample_weight=weights)
+
+
+def test_a_plan_counts_points_as_the_fit_does(data):
+    model = sne(perplexity=60.0)
+    with pytest.raises(InvalidInputError, match="below N - 1 = 39"):
+        model.plan(data)
+    weights = np.where(np.arange(N) > 3, 2.0, 0.0)
+    assert model.plan(data, sample_weight=weights).n_points == N - 4
 
 
 def test_where_a_point_without_weight_is_refused(data, tmp_path):

@@ -1,12 +1,10 @@
 """Files in and out: data and labels that the command reads, maps that it writes."""
 
-from dasksne.files.places import Input, Labels, Taken
+from dasksne.files.places import Taken
 from dasksne.files.reading import read_array, read_input, read_labels
 from dasksne.files.writing import require_writable, write_map
 
 __all__ = [
-    "Input",
-    "Labels",
     "Taken",
     "read_array",
     "read_input",

@@ -96,7 +96,7 @@ def _isolated_rows(y, counts, row, nearest, total, log_z, push):  # type: ignore
             _excess(y, i, m, start, q[:width])
             sum_q += _exponentials(q[:width], part_of(counts, start, start + width))
             for k in range(y.shape[0]):
-                push[k, a] += _push(y[k, start : start + width], y[k, i], q[:width])
+                push[k, a] += push_of(y[k, start : start + width], y[k, i], q[:width])
         squared = 0.0
         for k in range(y.shape[0]):
             squared += (y[k, i] - y[k, m]) ** 2
@@ -169,8 +169,9 @@ def _exponentials(x, counts):  # type: ignore[no-untyped-def]
 
 
 @summation
-def _push(column, at, q):  # type: ignore[no-untyped-def]
+def push_of(column, at, weights):  # type: ignore[no-untyped-def]
+    """Return sum_j weights_j (at - column_j)."""
     push = 0.0
-    for j in range(q.size):
-        push += q[j] * (at - column[j])
+    for j in range(weights.size):
+        push += weights[j] * (at - column[j])
     return push

@@ -12,6 +12,7 @@ distances themselves decide.
 import numpy as np
 
 from dasksne.kernels.compiled import strict
+from dasksne.slices import consecutive
 from dasksne.types import FloatArray, IntArray
 
 FEW = 32
@@ -70,7 +71,7 @@ def count_larger_ranks(a: FloatArray, b: FloatArray, first_row: int, counts: Int
 def _parts(distances: FloatArray) -> list[slice]:
     n_rows, n = distances.shape
     step = max(1, SORTED_AT_ONCE // n)
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+    return consecutive(slice(0, n_rows), step)
 
 
 def _order(distances: FloatArray, first_row: int, rows: slice) -> IntArray:

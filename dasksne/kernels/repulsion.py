@@ -13,11 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from dasksne.kernels.compiled import exp_nonpositive, part_of, strict, summation
-from dasksne.kernels.isolated import IsolatedRows, add_reactions, isolated_rows
+from dasksne.kernels.isolated import (
+    COLUMN_TILE,
+    IsolatedRows,
+    add_reactions,
+    isolated_rows,
+    push_of,
+)
 from dasksne.types import FloatArray
-
-COLUMN_TILE = 1024
-"""Columns worked on at once: their coordinates and weights stay in the first-level cache."""
 
 SMALLEST_PLAIN_SUM = 1e-200
 """A row whose sum of exponentials is below this is summed again relative to its nearest point."""
@@ -117,7 +120,7 @@ def _add_repulsion(y, weights, counts, first_row, out):  # type: ignore[no-untyp
                     both = counts[start + j] * weights[own] + counts[own] * weights[start + j]
                 w[j] = exp_nonpositive(-w[j]) * both
             for k in range(y.shape[0]):
-                out[k, i] += _push(y[k, start : start + width], y[k, own], w[:width])
+                out[k, i] += push_of(y[k, start : start + width], y[k, own], w[:width])
 
 
 @strict
@@ -144,11 +147,3 @@ def _sum_exp(d, counts):  # type: ignore[no-untyped-def]
             e *= counts[j]
         total += e
     return total
-
-
-@summation
-def _push(column, at, w):  # type: ignore[no-untyped-def]
-    push = 0.0
-    for j in range(w.size):
-        push += w[j] * (at - column[j])
-    return push

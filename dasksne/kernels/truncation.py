@@ -123,7 +123,7 @@ def _masses_beyond(x, p, first, second, third):  # type: ignore[no-untyped-def]
 def _cutoff(d, x, largest):  # type: ignore[no-untyped-def]
     """Return the largest distance among entries up to x."""
     cutoff = np.int64(0)
-    distances = d.view(np.int64)  # in the order of their bits: see `calibration._least`
+    distances = d.view(np.int64)  # in the order of their bits: see `calibration._least_and_sum`
     for j in range(d.size):
         cutoff = max(cutoff, distances[j] if x[j] <= largest else np.int64(0))
     return np.int64(cutoff).view(np.float64)

@@ -9,18 +9,14 @@ from dasksne.optimise.state import (
     WINDOW,
     State,
     concluded,
-    extent,
     inner,
     largest_move,
+    longest_move,
 )
 from dasksne.types import Asking, Evaluation, FloatArray
 
 MEAN_DEGREE = 2.0
 """Of S = P + P^T, whatever the data: rows of P sum to one."""
-LONGEST_MOVE = 0.25
-"""Of a point in one step, as a share of the map's extent."""
-SMALLEST_EXTENT = 1.0
-"""The kernel exp(-|y|^2) has width one: a smaller map may grow by steps of that size."""
 SMALLEST_CURVATURE = 1e-10
 """A pair (s, y) is kept if s.y > this times |s| |y|."""
 
@@ -118,8 +114,7 @@ class LBFGS:
         slope = inner(state.gradient, direction)
         if not slope < 0.0:
             return self._restart(state, 0)
-        longest_move = LONGEST_MOVE * max(extent(state.y), SMALLEST_EXTENT)
-        longest = longest_move / largest_move(direction)
+        longest = longest_move(state.y) / largest_move(direction)
         if longest < 1.0:
             direction, slope, longest = longest * direction, longest * slope, 1.0
         found = yield from search(state.y, state.cost, direction, slope=slope, longest=longest)

@@ -3,13 +3,11 @@
 import math
 from typing import NamedTuple
 
-from dasksne.optimise.state import inner, is_finite
+from dasksne.optimise.state import NOISE, inner, is_finite
 from dasksne.types import Asking, Evaluation, FloatArray
 
 SUFFICIENT_FALL = 1e-4
 CURVATURE = 0.9
-NOISE = 1e-8
-"""Relative: a rise of the cost by less than this says nothing."""
 MAX_TRIALS = 20
 SHORTEN = 0.1
 """Of the bracket, where a trial gave no number to interpolate with."""

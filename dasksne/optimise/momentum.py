@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dasksne.optimise.state import (
+    NOISE,
     STILL,
     WINDOW,
     State,
@@ -14,15 +15,13 @@ from dasksne.optimise.state import (
     inner,
     is_finite,
     largest_move,
+    longest_move,
 )
 from dasksne.types import Asking, Evaluation, FloatArray
 
 POWER_ITERATIONS = 30
-LONGEST_MOVE = 0.25
-"""Of a point in one step, as a share of the map's extent."""
-SMALLEST_EXTENT = 1.0
-NOISE = 1e-8
-"""Relative: a rise of the cost by less than this says nothing."""
+MOMENTUM = 0.8
+"""Of a move, what the next one keeps."""
 JITTER_END = 0.01
 """Jitter below this share of its first size is left out, and the guard begins."""
 
@@ -86,7 +85,7 @@ class Momentum:
     step_size: float
     max_iter: int = 1000
     tol: float = 1e-6
-    momentum: float = 0.8
+    momentum: float = MOMENTUM
     jitter: float = 0.3
     jitter_decay: float = 0.95
     seed: int = 0
@@ -170,7 +169,7 @@ class Momentum:
 
 
 def _bounded(velocity: FloatArray, y: FloatArray) -> FloatArray:
-    longest = LONGEST_MOVE * max(extent(y), SMALLEST_EXTENT)
+    longest = longest_move(y)
     move = largest_move(velocity)
     return velocity if move <= longest else (longest / move) * velocity
 
@@ -178,11 +177,8 @@ def _bounded(velocity: FloatArray, y: FloatArray) -> FloatArray:
 def spectral_step_size(
     laplacian_product: Callable[[FloatArray], FloatArray],
     n_points: int,
-    *,
-    momentum: float = 0.8,
-    iterations: int = POWER_ITERATIONS,
 ) -> float:
-    """Return (1 + momentum) / lmax, half of the largest stable step of momentum on the attraction.
+    """Return (1 + MOMENTUM) / lmax, half of the largest stable step of momentum on the attraction.
 
     Parameters
     ----------
@@ -190,9 +186,6 @@ def spectral_step_size(
         V -> A(V) = diag(S 1) V - S V, of shape (N, 1): the attraction, linear in the map.
     n_points : int
         N.
-    momentum : float
-    iterations : int
-        Products.
 
     Notes
     -----
@@ -203,11 +196,11 @@ def spectral_step_size(
     vector: FloatArray = np.random.Generator(np.random.Philox(key=0)).standard_normal((n_points, 1))
     vector -= np.mean(vector)
     eigenvalue = 0.0
-    for _ in range(iterations):
+    for _ in range(POWER_ITERATIONS):
         vector = vector / np.sqrt(inner(vector, vector))
         image = laplacian_product(vector)
         eigenvalue = np.sqrt(inner(image, image))
         if not eigenvalue > 0.0:
             break
         vector = image
-    return float((1.0 + momentum) / (2.0 * eigenvalue)) if eigenvalue > 0.0 else 1.0
+    return float((1.0 + MOMENTUM) / (2.0 * eigenvalue)) if eigenvalue > 0.0 else 1.0

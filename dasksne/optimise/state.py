@@ -15,6 +15,13 @@ WINDOW = 5
 STILL = 1e-10
 """A largest move, as a share of the map's extent, below which the map has come to rest."""
 
+LONGEST_MOVE = 0.25
+"""Of a point in one step, as a share of the map's extent."""
+SMALLEST_EXTENT = 1.0
+"""The kernel exp(-|y|^2) has width one: a smaller map may grow by steps of that size."""
+NOISE = 1e-8
+"""Relative: a rise of the cost by less than this says nothing."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -168,6 +175,11 @@ def _reason_to_stop(state: State, max_iter: int, tol: float) -> str | None:
 def extent(y: FloatArray) -> float:
     """Return the longest side of the box around a map."""
     return float(np.max(np.max(y, axis=0) - np.min(y, axis=0)))
+
+
+def longest_move(y: FloatArray) -> float:
+    """Return how far a point of a map may move in one step."""
+    return LONGEST_MOVE * max(extent(y), SMALLEST_EXTENT)
 
 
 def spread(y: FloatArray, counts: FloatArray | None = None) -> FloatArray:

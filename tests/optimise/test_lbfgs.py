@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from optimise.conftest import PlainSNE, never_rises, quadratic, rosenbrock, run
 
-from dasksne.optimise.lbfgs import LBFGS, LONGEST_MOVE
-from dasksne.optimise.state import extent, state_from_dict, state_to_dict, step
+from dasksne.optimise.lbfgs import LBFGS
+from dasksne.optimise.state import LONGEST_MOVE, extent, state_from_dict, state_to_dict, step
 from dasksne.types import Evaluation
 
 

@@ -107,13 +107,6 @@ def test_parts_that_do_not_touch():
     assert min(np.linalg.norm(means[i] - means[j]) for i in range(3) for j in range(i)) > 0.5
 
 
-@pytest.mark.parametrize("n", [3, 4])
-def test_fewer_points_than_products(n):
-    y = start(np.ones((n, n)) - np.eye(n))
-    assert y.shape == (n, 2)
-    assert np.all(np.isfinite(y))
-
-
 def test_a_strip_is_laid_out_by_length_and_width():
     length, width = (
         axis.ravel() for axis in np.meshgrid(np.linspace(0, 4, 40), np.linspace(0, 1.3, 13))

@@ -2,12 +2,11 @@
 
 import asyncio
 import sys
-import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -32,8 +31,6 @@ POLL_SECONDS = 2
 EVENT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """Between looks for workers that came: each is a round trip."""
-GATHER_SECONDS = 60
-"""For a finished result to come here before anybody looks whether its worker is still there."""
 
 
 class ClientExecutor:
@@ -187,31 +184,39 @@ class ClientExecutor:
         if not isinstance(handle, Future):
             return handle
         self.wait(handle)
-        patience = GATHER_SECONDS
-        while True:
-            with self._named_losses():
-                try:
-                    return handle.result(timeout=patience)
-                except TimeoutError:
-                    # A task's own, unless its result is still on the way.
-                    if handle.status == "error":
-                        raise
-            self._require_workers()
-            patience *= 2
+        # Its worker may be lost on the way, and all others.
+        coming = self._begin(self._client.gather, handle)
+        try:
+            while not futures.wait([coming], POLL_SECONDS).done:
+                self._require_workers()
+        finally:
+            coming.cancel()
+        with self._named_losses():
+            return coming.result()
 
     def wait(self, handle: Handle) -> None:
         """Wait for a result, which stays on its worker; raises as `result` does."""
-        if not handle.done():
+        # One that was done is lost with its worker, and then not done until it is made again.
+        while handle.status in ("pending", "lost"):
             # Dask's own wait asks the current client. `as_current` would make this one that, and
             # puts back a scheduler that is gone where the client was closed meanwhile.
-            done = threading.Event()
             with self._named_losses():
-                handle.add_done_callback(lambda _: done.set())
-            while not (done.wait(POLL_SECONDS) or handle.done()):
-                self._require_workers()
+                try:
+                    handle.exception(timeout=POLL_SECONDS)
+                except TimeoutError:
+                    pass
+                else:
+                    continue
+            self._require_workers()
         if handle.status != "finished":
             with self._named_losses():
                 handle.result()  # raises what the task raised
+
+    def _begin(self, function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
+        """Have a method of the client begin, and return what its answer will be in."""
+        with self._named_losses():
+            loop = self._client.loop.asyncio_loop
+            return asyncio.run_coroutine_threadsafe(function(*arguments, asynchronous=True), loop)
 
     def _require_workers(self) -> None:
         """Be patient for a while where no worker is left, or none that takes tasks."""
@@ -266,10 +271,10 @@ class ClientExecutor:
                 f"times, the last time with {worker.address}, which had "
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
-        except (CancelledError, OSError, RuntimeError, AttributeError) as error:
+        except (futures.CancelledError, OSError, RuntimeError, AttributeError) as error:
             # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one. A
             # client that closes meanwhile has none to ask, which is an AttributeError of its own.
-            gone = isinstance(error, (CancelledError, CommClosedError))
+            gone = isinstance(error, (futures.CancelledError, CommClosedError))
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own

@@ -80,3 +80,18 @@ def test_what_is_waited_for_is_made_again_and_stays_where_it_is(
     with dask.config.set({"dasksne.workers-timeout": "1 minute"}):
         executor.wait(lost)
     assert client.who_has([lost])[lost.key]
+
+
+@pytest.mark.parametrize("ask", ["wait", "result"])
+def test_patience_begins_anew_with_each_loss_of_all_workers(
+    client, executor, lost, monkeypatch, ask
+):
+    """Nobody looked while there were workers: what was asked for came between two looks."""
+    with pytest.raises(ClusterError):
+        executor.wait(lost)
+    monkeypatch.setattr(module, "POLL_SECONDS", 60)
+    client.cluster.scale(1)
+    getattr(executor, ask)(lost)
+    hire(client, 0)
+    with pytest.warns(UserWarning, match="no worker is left"):
+        executor._require_workers()

@@ -191,6 +191,7 @@ class ClientExecutor:
                 self._require_workers()
         finally:
             coming.cancel()
+        self._alone_since = None
         with self._named_losses():
             return coming.result()
 
@@ -208,6 +209,7 @@ class ClientExecutor:
                 else:
                     continue
             self._require_workers()
+        self._alone_since = None
         if handle.status != "finished":
             with self._named_losses():
                 handle.result()  # raises what the task raised

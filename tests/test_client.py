@@ -1,5 +1,7 @@
 """The executor of a cluster whose workers go and come, in this process."""
 
+import sys
+import threading
 import time
 
 import dask
@@ -48,6 +50,34 @@ def lost(client, executor):
     while handle.status != "lost":
         time.sleep(0.01)
     return handle
+
+
+# Workers that are still to come
+
+
+def test_a_cluster_whose_workers_are_still_to_come_is_waited_for(client):
+    """Else a plan would be made for memory without an end, and nobody be asked what he sees."""
+    hire(client, 0)
+    arrival = threading.Timer(0.2, client.cluster.scale, [1])
+    arrival.start()
+    said = "no worker has come yet; waiting up to 1 minute"
+    with dask.config.set({"dasksne.workers-timeout": "1 minute"}):
+        with pytest.warns(UserWarning, match=said):
+            executor = current_executor()
+        arrival.join()
+    assert executor.memory_found() < sys.maxsize // 2
+    assert len(executor.blind_workers("/nowhere")) == 1
+
+
+def test_a_cluster_without_a_worker_is_an_error(client):
+    hire(client, 0)
+    with (
+        pytest.warns(UserWarning, match="no worker has come yet"),
+        pytest.raises(
+            ClusterError, match=r"no worker came within 0\.1s; the time is dasksne\.work"
+        ),
+    ):
+        current_executor()
 
 
 # Results that are lost after they were there

@@ -48,16 +48,16 @@ class ClientExecutor:
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
         self._looked = time.monotonic()
-        workers = self._workers()
-        self._known = set(workers)
         self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
-        self.n_processes = max(1, len(workers))
-        self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
+        self._known: set[str] = set()
+        workers = self._first_workers()
+        self._known |= set(workers)
+        self.n_processes = len(workers)
+        self.n_threads = sum(worker["nthreads"] for worker in workers.values())
         limits = [worker["memory_limit"] for worker in workers.values()]
-        # A worker without a limit says 0 or None, one that is still to come says nothing: nothing
-        # is known that could be refused.
-        self._memory = sum(limits) if limits and all(limits) else sys.maxsize
+        # A worker without a limit says 0 or None: nothing is known that could be refused.
+        self._memory = sum(limits) if all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()
@@ -220,6 +220,15 @@ class ClientExecutor:
             loop = self._client.loop.asyncio_loop
             return asyncio.run_coroutine_threadsafe(function(*arguments, asynchronous=True), loop)
 
+    def _first_workers(self) -> dict[str, Any]:
+        """Wait for a worker: a scheduler is there first, and a plan is made for what is there."""
+        with self._named_losses():
+            while not (workers := self._workers()):
+                with suppress(TimeoutError):
+                    self._client.wait_for_workers(1, timeout=POLL_SECONDS)
+                self._require_workers()
+        return workers
+
     def _require_workers(self) -> None:
         """Be patient for a while where no worker is left, or none that takes tasks."""
         limit = dask.config.get("dasksne.workers-timeout")
@@ -237,10 +246,12 @@ class ClientExecutor:
         )
         if self._alone_since is None:
             self._alone_since = time.monotonic()
-            what = f"takes tasks{paused}" if workers else "is left"
+            gone = "is left" if self._known else "has come yet"
+            what = f"takes tasks{paused}" if workers else gone
             warnings.warn(f"no worker {what}; waiting up to {limit} for new ones", stacklevel=5)
         elif time.monotonic() - self._alone_since > parse_timedelta(limit):
-            what = f"took tasks within {limit}{paused}" if workers else f"came back within {limit}"
+            gone = "came back" if self._known else "came"
+            what = f"took tasks within {limit}{paused}" if workers else f"{gone} within {limit}"
             raise ClusterError(
                 f"no worker {what}; the time is dasksne.workers-timeout of Dask's configuration"
             )

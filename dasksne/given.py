@@ -165,5 +165,5 @@ class GivenDistances:
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all fitted points, (r, N)."""
         if self.fitted is not None:
-            values = values[:, self.fitted]
+            values = np.ascontiguousarray(values[:, self.fitted])
         return np.square(np.ldexp(values, -self.exponent))

@@ -142,7 +142,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if isinstance(source, SparseAffinities):
         found = source.calibrate(rows)
         if outputs.run is not None:
-            outputs.run.finish_block(rows, found, source.exponent)
+            outputs.run.finish_block(rows, found)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start, source.counts)
@@ -158,7 +158,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
             _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
-        run.finish_block(rows, found, source.exponent)
+        run.finish_block(rows, found)
     return found
 
 

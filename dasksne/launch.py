@@ -214,7 +214,7 @@ def _bring(
     if run is None:
         return x, ArrayRows(x), preparation
     watcher.work_began("storing X")
-    store_rows(x, run, settings.metric, by_workers=not blind)
+    store_rows(executor, x, run, settings.metric, by_workers=not blind)
     run.delete(RAW)
     rows = ArrayRows(x) if in_memory else readable_rows(run, "X", blind=blind)
     return x, rows, preparation

@@ -3,15 +3,19 @@
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, KilledWorker
 
-from dasksne.errors import ClusterError
+from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
 from dasksne.executor import current_executor
+from dasksne.run import Run
+from dasksne.staging import store_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:no worker is left")
 
@@ -78,6 +82,48 @@ def test_a_cluster_without_a_worker_is_an_error(client):
         ),
     ):
         current_executor()
+
+
+# Collections
+
+
+@pytest.mark.parametrize("by_workers", [True, False])
+def test_storing_is_not_waited_for_ever_where_no_worker_is_left(
+    client, executor, tmp_path, by_workers
+):
+    run = Run.locate(tmp_path / "run.zarr")
+    run.create(overwrite=False)
+    hire(client, 0)
+    X = da.zeros((100, 2), chunks=50)
+    with (
+        pytest.warns(UserWarning, match="no worker is left"),
+        pytest.raises(ClusterError, match=r"no worker came back within 0\.1s"),
+    ):
+        store_rows(executor, X, run, "euclidean", by_workers=by_workers)
+
+
+def test_a_scheduler_that_is_lost_while_x_is_stored_is_named(client, executor):
+    """Its client knows of it by cancelling what it waits for."""
+    X = da.zeros(2).map_blocks(lambda block: time.sleep(0.2) or block, meta=np.empty(0))
+    forget = threading.Timer(0.1, client._handle_restart)
+    forget.start()
+    with pytest.raises(SchedulerLostError, match="connection to the Dask scheduler"):
+        executor.compute(X)
+    forget.join()
+
+
+def test_a_block_that_kills_its_workers_is_named(executor):
+    """Of a collection, too."""
+    blocks = da.zeros((4, 2), chunks=2, name="zeros-4b5cc2f5f7bd5ad0b1bb7ee8b0b1e3f7")
+    worker = SimpleNamespace(address="tcp://a:1", memory_limit=2**30, nthreads=4)
+    named = {
+        blocks.__dask_keys__()[1][0]: r"zeros of block \(1, 0\) was lost with its worker 4 times",
+        module._key("attract", "rows 3 to 5"): "^attract of rows 3 to 5 was lost",
+        module._key("broadcast", ""): "^broadcast was lost",
+    }
+    for key, said in named.items():
+        with pytest.raises(ResourceError, match=said), executor._named_losses():
+            raise KilledWorker(key, worker, 3)
 
 
 # Results that are lost after they were there

@@ -2,6 +2,7 @@ import threading
 import time
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from dask.system import CPU_COUNT
@@ -54,6 +55,15 @@ def test_results_are_reduced_in_the_order_of_their_handles(executor):
 
     whole = executor.reduce(list, executor.map(late, range(3)))
     assert executor.result(whole) == [0, 1, 2]
+
+
+def test_a_collection_is_computed_by_its_threads(executor):
+    """And by no others, which would go on after its end."""
+    (here,) = executor.map(lambda _: threading.current_thread().name.split("_")[0], [0])
+    names = da.zeros(6, chunks=2).map_blocks(
+        lambda _: np.array([threading.current_thread().name.split("_")[0]] * 2), dtype=str
+    )
+    assert set(executor.compute(names)) == {executor.result(here)}
 
 
 def test_an_error_of_a_task_is_raised_where_it_is_waited_for(executor):

@@ -28,7 +28,7 @@ def stored(tmp_path, X, metric="euclidean", name="run.zarr"):
     run = Run.locate(tmp_path / name)
     run.create(overwrite=True)
     run.update(id=name)
-    return store_rows(X, run, metric)
+    return store_rows(None, X, run, metric)
 
 
 def from_tiles(source, rows):
@@ -111,7 +111,7 @@ def test_the_cache_knows_when_data_was_replaced(tmp_path):
     run = Run.locate(tmp_path / "run.zarr")
     run.create(overwrite=True)
     run.update(id="another")
-    assert store_rows(np.ones((20, 3)), run, "euclidean").read(slice(0, 20)).max() == 1.0
+    assert store_rows(None, np.ones((20, 3)), run, "euclidean").read(slice(0, 20)).max() == 1.0
 
 
 # Precomputed

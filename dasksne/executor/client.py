@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import dask
 from dask.sizeof import sizeof
-from dask.utils import format_bytes, parse_timedelta
+from dask.utils import format_bytes, key_split, parse_timedelta
 from distributed import Client, Future, KilledWorker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
@@ -164,6 +164,12 @@ class ClientExecutor:
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
             return list(self._client.map(_limited, *repeated, key=keys, pure=False))
+
+    def compute(self, lazy: Any) -> Any:
+        """Compute a Dask collection on the workers; their loss is told as that of other tasks."""
+        with self._named_losses():
+            handle = self._client.compute(lazy)
+        return self.result(handle)
 
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results) on a worker: only what it returns comes here, in one trip."""
@@ -331,10 +337,12 @@ def _key(name: str, rows: str) -> str:
     return f"{name}-{rows}-{uuid.uuid4().hex}"
 
 
-def _described(key: str) -> str:
-    """Return what a task does, from its key."""
-    name, rows, _ = key.split("-")
-    return f"{name} of {rows}" if rows else name
+def _described(key: Any) -> str:
+    """Return what a task does, from its key, which may be one of a Dask collection."""
+    if isinstance(key, tuple):
+        return f"{key_split(key)} of block {key[1:]}"
+    name, rows, *_ = [*str(key).split("-"), ""]
+    return f"{name} of {rows}" if rows.startswith("rows ") else key_split(key)
 
 
 def _rows_of(item: Any) -> str:

@@ -87,6 +87,10 @@ class ThreadExecutor:
             for item in items
         ]
 
+    def compute(self, lazy: Any) -> Any:
+        """Compute a Dask collection on these threads."""
+        return lazy.compute(scheduler=self._pool)
+
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Wait for the results, and start function(results)."""
         return self._pool.submit(function, [_value(handle) for handle in handles])

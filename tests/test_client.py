@@ -126,6 +126,69 @@ def test_a_block_that_kills_its_workers_is_named(executor):
             raise KilledWorker(key, worker, 3)
 
 
+# The end
+
+
+@pytest.mark.parametrize("way", ["map", "compute"])
+def test_nothing_is_executing_after_an_error(client, tmp_path, way):
+    """Else it would write to a place that was removed."""
+
+    def write(i):
+        """Fail, if this is the first task, as soon as there is a second one."""
+        (tmp_path / f"{i} began").touch()
+        try:
+            (tmp_path / "first").mkdir()
+        except FileExistsError:
+            time.sleep(0.3)
+            (tmp_path / f"{i} ended").touch()
+        else:
+            while len(list(tmp_path.glob("* began"))) == 1:
+                time.sleep(0.01)
+            raise ZeroDivisionError
+
+    def write_block(block, block_info):
+        write(block_info[0]["chunk-location"][0])
+        return block
+
+    def work(executor):
+        if way == "map":
+            for handle in executor.map(write, range(20)):
+                executor.wait(handle)
+        else:
+            executor.compute(da.zeros(20, chunks=1).map_blocks(write_block, meta=np.empty(0)))
+
+    hire(client, 2)
+    with pytest.raises(ZeroDivisionError), current_executor() as executor:
+        work(executor)
+    began, ended = (set(tmp_path.glob(f"* {what}")) for what in ("began", "ended"))
+    assert 1 < len(began) < 10
+    assert len(ended) == len(began) - 1
+    time.sleep(0.4)
+    assert set(tmp_path.glob("* began")) == began
+
+
+@pytest.mark.usefixtures("client")
+def test_an_end_with_an_error_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+
+    def write(path):
+        (path / "began").touch()
+        time.sleep(2)
+        (path / "ended").touch()
+
+    def work(executor):
+        handles.extend(executor.map(write, [tmp_path]))
+        while not (tmp_path / "began").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    handles = []
+    with pytest.raises(KeyboardInterrupt), current_executor() as executor:
+        work(executor)
+    assert handles[0].cancelled()
+    assert not (tmp_path / "ended").exists()
+
+
 # Results that are lost after they were there
 
 

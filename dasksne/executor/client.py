@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import dask
+from dask.base import annotate
 from dask.sizeof import sizeof
 from dask.utils import format_bytes, key_split, parse_timedelta
-from distributed import Client, Future, KilledWorker, span
+from distributed import Client, Future, KilledWorker, Worker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
 
@@ -28,6 +30,9 @@ INLINE_BYTES = 2_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
+STOP_SECONDS = 10
+"""For what is being computed to come to its end when the work is given up."""
+STOP_POLL_SECONDS = 0.05
 EVENT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """Between looks for workers that came: each is a round trip."""
@@ -50,6 +55,8 @@ class ClientExecutor:
         self._looked = time.monotonic()
         self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
+        self._id = uuid.uuid4().hex
+        self._started: WeakSet[Future] = WeakSet()
         self._known: set[str] = set()
         workers = self._first_workers()
         self._known |= set(workers)
@@ -69,7 +76,11 @@ class ClientExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._blas.__exit__(kind, error, trace)
+        try:
+            if error is not None and not isinstance(error, SchedulerLostError):
+                self._stop()
+        finally:
+            self._blas.__exit__(kind, error, trace)
 
     def memory_found(self) -> int:
         """Return the sum of the workers' limits, half of which Dask holds before it spills."""
@@ -146,6 +157,7 @@ class ClientExecutor:
     def _send(self, value: Any) -> Future:
         with self._sending():
             sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
+        self._started.add(sent)
         self.wait(sent)
         # Tasks go where their data is: were it on one worker, so would most of them be. A copy
         # that a dying worker does not take or give costs time only.
@@ -163,19 +175,24 @@ class ClientExecutor:
         keys = [_key(name, _rows_of(item)) for item in items]
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
-            return list(self._client.map(_limited, *repeated, key=keys, pure=False))
+            handles = list(self._client.map(_limited, *repeated, key=keys, pure=False))
+        self._started.update(handles)
+        return handles
 
     def compute(self, lazy: Any) -> Any:
         """Compute a Dask collection on the workers; their loss is told as that of other tasks."""
-        with self._named_losses():
+        with self._starting():
             handle = self._client.compute(lazy)
+        self._started.add(handle)
         return self.result(handle)
 
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results) on a worker: only what it returns comes here, in one trip."""
         name = getattr(function, "__name__", "task").lstrip("_")
-        with self._named_losses():
-            return self._client.submit(_limited, function, list(handles), key=_key(name, ""))
+        with self._starting():
+            handle = self._client.submit(_limited, function, list(handles), key=_key(name, ""))
+        self._started.add(handle)
+        return handle
 
     def result(self, handle: Handle) -> Any:
         """Bring a result to this process.
@@ -220,11 +237,14 @@ class ClientExecutor:
             with self._named_losses():
                 handle.result()  # raises what the task raised
 
-    def _begin(self, function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
+    def _begin(
+        self, function: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> futures.Future[Any]:
         """Have a method of the client begin, and return what its answer will be in."""
         with self._named_losses():
             loop = self._client.loop.asyncio_loop
-            return asyncio.run_coroutine_threadsafe(function(*arguments, asynchronous=True), loop)
+            asked = function(*arguments, **options, asynchronous=True)
+            return asyncio.run_coroutine_threadsafe(asked, loop)
 
     def _first_workers(self) -> dict[str, Any]:
         """Wait for a worker: a scheduler is there first, and a plan is made for what is there."""
@@ -275,8 +295,29 @@ class ClientExecutor:
     def _sending(self) -> Iterator[None]:
         """Send what is as large as it has to be, and name what is lost."""
         quiet = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
-        with self._named_losses(), dask.config.set(quiet):
+        with self._starting(), dask.config.set(quiet):
             yield
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Mark what is started as this executor's, and name what is lost."""
+        with self._named_losses(), annotate(dasksne=self._id):
+            yield
+
+    def _stop(self) -> None:
+        """Cancel what was started, and wait a while until nothing of it is executing.
+
+        It may write to a place that is about to be removed.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        with suppress(Exception):  # the cluster may be what was lost, and nobody there to ask
+            answer = self._begin(self._client.cancel, list(self._started))
+            answer.result(timeout=STOP_SECONDS)
+            executing = True
+            while executing:
+                time.sleep(STOP_POLL_SECONDS)
+                answer = self._begin(self._client.run, _executes, self._id, on_error="ignore")
+                executing = any(answer.result(timeout=deadline - time.monotonic()).values())
 
     @contextmanager
     def _named_losses(self) -> Iterator[None]:
@@ -303,6 +344,12 @@ def _is_stuck(worker: Mapping[str, Any]) -> bool:
     """Say whether a worker waits for memory to become free, with no task that could free it."""
     executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
     return bool(worker["status"] == "paused" and executing == 0)
+
+
+def _executes(executor: str, dask_worker: Worker) -> bool:
+    """Say whether a worker is at a task of an executor's, cancelled or not."""
+    tasks = dask_worker.state.executing
+    return any((task.annotations or {}).get("dasksne") == executor for task in tasks)
 
 
 class _Constant:

@@ -13,7 +13,7 @@ from distributed import Client, KilledWorker
 
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
-from dasksne.executor import current_executor
+from dasksne.executor import current_executor, reconnect, reconnected
 from dasksne.run import Run
 from dasksne.staging import store_rows
 
@@ -82,6 +82,31 @@ def test_a_cluster_without_a_worker_is_an_error(client):
         ),
     ):
         current_executor()
+
+
+# Which one
+
+
+def test_a_client_may_be_the_configured_scheduler(client):
+    """As Dask's own collections take it, also where it is not the current one."""
+    address = client.scheduler.address
+    with (
+        Client(address, set_as_default=False) as another,
+        client.as_current(),
+        dask.config.set(scheduler=another),
+        current_executor() as executor,
+    ):
+        (handle,) = executor.map(int, [1])
+        assert handle.client is another
+        assert executor.result(handle) == 1
+
+
+def test_a_configured_client_that_was_lost_is_not_asked_again(client, monkeypatch):
+    with Client(client.scheduler.address, set_as_default=False) as other:
+        monkeypatch.setattr(reconnect, "_client_there", lambda _: other)
+        lost = SchedulerLostError(client, client.scheduler.address)
+        with dask.config.set(scheduler=client), reconnected(lost):
+            assert current_executor()._client is other
 
 
 # Collections

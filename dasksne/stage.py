@@ -25,15 +25,18 @@ class Affinities(NamedTuple):
 
 
 def stage_job(job: Job, k: int) -> Job:
-    """Return the job as stage k goes about it: a coarse one keeps S in memory, and no P."""
+    """Return the job as stage k goes about it: a coarse one keeps S where planned, and no P."""
     tail_mass = job.schedule[k].tail_mass
     if tail_mass <= job.settings.tail_mass:
         return job
+    plan = job.plan
+    assert plan.coarse_storage is not None  # noqa: S101 - there is a coarse stage
     return replace(
         job,
         settings=replace(job.settings, tail_mass=tail_mass, save=()),
-        plan=replace(job.plan, p_storage="memory", kept_share=job.plan.coarse_share, keeps_p=False),
-        run=None,
+        plan=replace(
+            plan, p_storage=plan.coarse_storage, kept_share=plan.coarse_share, keeps_p=False
+        ),
         keeps=False,
     )
 

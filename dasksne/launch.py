@@ -45,7 +45,7 @@ from dasksne.staging import (
     x_in_memory,
 )
 from dasksne.starts import first_map, is_annealed
-from dasksne.stopping import telling_how_to_go_on
+from dasksne.stopping import telling_how_to_go_on, telling_of_blocks
 from dasksne.transform import FittedMap, fitted_map
 
 
@@ -385,7 +385,8 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
     if kept is not None:
         compare_with_start(kept)
     with (
-        nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan),
+        nullcontext() if kept is None else telling_how_to_go_on(kept),
+        telling_of_blocks(job.plan),
         explained_by_newcomers(job),
     ):
         # A run that goes on needs its start only to race against what that comes to.

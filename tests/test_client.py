@@ -14,6 +14,7 @@ from distributed import Client, KilledWorker
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
 from dasksne.executor import current_executor, reconnect, reconnected
+from dasksne.executor.tasks import new_key
 from dasksne.run import Run
 from dasksne.staging import store_rows
 
@@ -143,8 +144,8 @@ def test_a_block_that_kills_its_workers_is_named(executor):
     worker = SimpleNamespace(address="tcp://a:1", memory_limit=2**30, nthreads=4)
     named = {
         blocks.__dask_keys__()[1][0]: r"zeros of block \(1, 0\) was lost with its worker 4 times",
-        module._key("attract", "rows 3 to 5"): "^attract of rows 3 to 5 was lost",
-        module._key("broadcast", ""): "^broadcast was lost",
+        new_key("attract", "rows 3 to 5"): "^attract of rows 3 to 5 was lost",
+        new_key("broadcast"): "^broadcast was lost",
     }
     for key, said in named.items():
         with pytest.raises(ResourceError, match=said), executor._named_losses():
@@ -212,6 +213,12 @@ def test_an_end_with_an_error_does_not_wait_for_ever(tmp_path, monkeypatch):
         work(executor)
     assert handles[0].cancelled()
     assert not (tmp_path / "ended").exists()
+
+
+def test_a_task_that_finds_too_little_memory_is_named(executor):
+    (handle,) = executor.map(lambda rows: np.empty(2**57 + rows.start), [slice(3, 7)])
+    with pytest.raises(ResourceError, match=r"of rows 3 to 7 found no memory .*allocate 1\.00 EiB"):
+        executor.wait(handle)
 
 
 # Results that are lost after they were there

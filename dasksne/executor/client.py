@@ -16,7 +16,7 @@ from weakref import WeakSet
 import dask
 from dask.base import annotate
 from dask.sizeof import sizeof
-from dask.utils import format_bytes, key_split, parse_timedelta
+from dask.utils import format_bytes, parse_timedelta
 from distributed import Client, Future, KilledWorker, Worker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
@@ -25,6 +25,7 @@ from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 from dasksne.executor.preflight import require_same_versions
+from dasksne.executor.tasks import described, name_of, new_key, perform, rows_in, rows_of
 
 INLINE_BYTES = 2_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
@@ -156,7 +157,7 @@ class ClientExecutor:
 
     def _send(self, value: Any) -> Future:
         with self._sending():
-            sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
+            sent = self._client.submit(_Constant(value), key=new_key("broadcast"))
         self._started.add(sent)
         self.wait(sent)
         # Tasks go where their data is: were it on one worker, so would most of them be. A copy
@@ -167,12 +168,11 @@ class ClientExecutor:
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
-        name = getattr(function, "__name__", "task").lstrip("_")
         shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
         items = list(items)
         columns = [function], items, *([value] for value in shared)
         repeated = (column if column is items else column * len(items) for column in columns)
-        keys = [_key(name, _rows_of(item)) for item in items]
+        keys = [new_key(name_of(function), _rows_of(item)) for item in items]
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
             handles = list(self._client.map(_limited, *repeated, key=keys, pure=False))
@@ -188,9 +188,9 @@ class ClientExecutor:
 
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results) on a worker: only what it returns comes here, in one trip."""
-        name = getattr(function, "__name__", "task").lstrip("_")
+        key = new_key(name_of(function))
         with self._starting():
-            handle = self._client.submit(_limited, function, list(handles), key=_key(name, ""))
+            handle = self._client.submit(_limited, function, list(handles), key=key)
         self._started.add(handle)
         return handle
 
@@ -202,7 +202,7 @@ class ClientExecutor:
         ClusterError
             The scheduler is gone, or no worker came back in time.
         ResourceError
-            The task was lost with its worker again and again.
+            The task was lost with its worker again and again, or found too little memory.
         """
         if not isinstance(handle, Future):
             return handle
@@ -327,7 +327,7 @@ class ClientExecutor:
         except KilledWorker as error:
             worker = error.last_worker
             raise ResourceError(
-                f"{_described(error.task)} was lost with its worker {error.allowed_failures + 1} "
+                f"{described(error.task)} was lost with its worker {error.allowed_failures + 1} "
                 f"times, the last time with {worker.address}, which had "
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
@@ -376,25 +376,9 @@ async def _in_a_thread(function: Callable[[], Any]) -> Any:
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
     with one_blas_thread():
-        return function(*arguments)
-
-
-def _key(name: str, rows: str) -> str:
-    """Return a new task's key: Dask's dashboard groups by the name, errors quote all but the id."""
-    return f"{name}-{rows}-{uuid.uuid4().hex}"
-
-
-def _described(key: Any) -> str:
-    """Return what a task does, from its key, which may be one of a Dask collection."""
-    if isinstance(key, tuple):
-        return f"{key_split(key)} of block {key[1:]}"
-    name, rows, *_ = [*str(key).split("-"), ""]
-    return f"{name} of {rows}" if rows.startswith("rows ") else key_split(key)
+        return perform(function, *arguments)
 
 
 def _rows_of(item: Any) -> str:
-    """Return which rows an item stands for, if it says so."""
-    if isinstance(item, Future):
-        return str(item.key).split("-")[1]
-    rows = item if isinstance(item, slice) else getattr(item, "rows", None)
-    return f"rows {rows.start} to {rows.stop}" if isinstance(rows, slice) else ""
+    """Return which rows an item stands for, also where it is still a task."""
+    return rows_in(item.key) if isinstance(item, Future) else rows_of(item)

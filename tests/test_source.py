@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 
+from dasksne import source
 from dasksne.given import Precomputed
 from dasksne.inspection import inspect
 from dasksne.run import Run
@@ -103,6 +104,29 @@ def test_rows_that_are_kept_cannot_be_changed(tmp_path, rng):
     kept = stored(tmp_path, rng.normal(size=(20, 3)))
     with pytest.raises(ValueError, match="read-only"):
         kept.read(slice(0, 20))[0] = 1.0
+
+
+def test_nothing_is_kept_of_what_another_array_takes_the_place_of(tmp_path, rng):
+    """On a worker, which outlives runs: of another run, of X as it was, of X before a plan."""
+    X = rng.normal(size=(30, 3))
+    first, second = (replace(stored(tmp_path, X, name=name), kept_rows=30) for name in "ab")
+    for name in ("raw", "embedding"):
+        Run.locate(tmp_path / "b").create_array(name, X.shape, X.shape)
+    raw, planned = replace(second, path="raw"), replace(second, kept_rows=40)
+    embedding = replace(second, path="embedding")
+
+    def kept_after(array):
+        array.read(slice(0, 30))
+        return set(source._kept)
+
+    assert kept_after(first) == {first}
+    assert kept_after(raw) == {raw}
+    assert kept_after(second) == {second}
+    assert kept_after(planned) == {planned}
+    assert kept_after(embedding) == {planned, embedding}
+    assert kept_after(planned) == {planned, embedding}
+    source.forget_rows()
+    assert not source._kept
 
 
 def test_the_cache_knows_when_data_was_replaced(tmp_path):

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from importlib.util import module_from_spec, spec_from_file_location
 
+import dask
 import pytest
 from distributed import LocalCluster, get_client
 from templates import CLUSTER, PATH
@@ -34,6 +35,32 @@ def test_a_page_is_one_page_and_what_it_points_to_is_there(page):
 def test_a_file_starts_no_retired_command_and_runs_if_it_is_a_script(path):
     assert not re.search(r"dask-(scheduler|worker|ssh)\b", path.read_text())
     assert os.access(path, os.X_OK) == (path.suffix == ".sh")
+
+
+PREEMPTION = {
+    "distributed.scheduler.allowed-failures": 10,
+    "distributed.scheduler.worker-ttl": "5 minutes",
+    "distributed.comm.retry.count": 3,
+}
+
+
+@pytest.mark.parametrize("folder", ["kubernetes", "slurm"])
+def test_what_matters_where_workers_are_preempted_is_set_and_told_of(folder):
+    text = (CLUSTER / folder / "README.md").read_text()
+    told = dict(re.findall(r"^\| `([\w.-]+)` \| ([^|]+) \|", text, re.MULTILINE))
+    assert told == {name: str(value) for name, value in PREEMPTION.items()}
+    files = [path for path in (CLUSTER / folder).iterdir() if path.suffix in {".sh", ".yaml"}]
+    given = {
+        f"DASK_{name}": value
+        for path in files
+        for name, value in re.findall(
+            r"DASK_(\w+)(?:, value: \"|=\"\$\{DASK_\w+:-)(\w+)", path.read_text()
+        )
+    }
+    configured = dask.config.collect_env(given)
+    for name, value in PREEMPTION.items():
+        default = dask.config.get(name)  # a KeyError, were there no such setting
+        assert dask.config.get(name, default, config=configured) == value
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ class StoreError(DasksneError, OSError):
     """A store exists already, cannot be written, or holds something else."""
 
 
-class ResourceError(DasksneError, MemoryError):
+class ResourceError(MemoryError, DasksneError):  # in this order Dask can send it from a worker
     """The work cannot fit in the memory or on the disk that was found."""
 
 

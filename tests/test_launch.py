@@ -413,6 +413,23 @@ def test_too_little_disk_is_known_before(data, store, monkeypatch):
     assert not store.exists()
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_block_that_finds_too_little_memory_is_named(data, store, monkeypatch, kept):
+    """Its rows, its bytes, and the option that makes it smaller."""
+
+    def calibrate(rows, *_):
+        return np.empty((2**50, rows.stop))
+
+    monkeypatch.setattr(affinities, "_calibrate_block", calibrate)
+    said = r"^calibrate of rows 0 to 16 found no memory .*Unable to allocate 128\. PiB"
+    with pytest.raises(ResourceError, match=said) as caught, dask.config.set(scheduler="sync"):
+        sne(annealing=None, store=store if kept else None).fit(data)
+    needs, *how = caught.value.__notes__
+    assert needs.startswith("a block of 16 rows needs about ")
+    assert needs.endswith("a smaller block_rows=")
+    assert len(how) == kept
+
+
 def test_a_memory_limit_may_be_a_text(data):
     report = sne(memory_limit="1.5 GiB").fit(data).report_
     assert report["memory_limit"] == 3 * 2**29

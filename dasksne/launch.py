@@ -15,10 +15,10 @@ from dasksne import checkpoint
 from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.components import weighted_mean
 from dasksne.difference import difference
-from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.errors import DamageError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages
-from dasksne.integrity import create_arrays, require_same_data
+from dasksne.integrity import create_arrays, remake_damaged_arrays, require_same_data
 from dasksne.job import Job, Outcome, Watcher, make_schedule
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
@@ -251,7 +251,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     if state["status"] == "finished":
         try:
             found = kept_outcome(run)
-        except StoreError as damage:
+        except DamageError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
         else:
             return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
@@ -262,7 +262,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
-        create_arrays(run, plan, settings)
+        remake_damaged_arrays(run, plan, settings)
         mean = np.array(state["mean"])
         look = Look(state["exponent"], mean, state["fingerprint"], settings.sample_weight)
         rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)

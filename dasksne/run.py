@@ -41,7 +41,8 @@ from scipy.sparse import csr_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
-from dasksne.errors import StoreError
+from dasksne.damage import reading
+from dasksne.errors import DamageError, StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
 
@@ -124,10 +125,16 @@ class Run:
             raise StoreError(f"{self.url} cannot be written: {error}") from error
 
     def holds_a_run(self) -> bool:
-        """Say whether a dasksne run is there, finished or not."""
+        """Say whether a dasksne run is there, finished or not.
+
+        Raises
+        ------
+        StoreError
+            The place cannot be read now.
+        """
         try:
             return ATTRIBUTE in self.group().attrs
-        except (OSError, ValueError):  # nothing, something else, or not readable
+        except DamageError:  # nothing, or something else
             return False
 
     def require(self) -> None:
@@ -155,8 +162,9 @@ class Run:
         return {"storage_options": dict(self.storage_options)} if self.storage_options else {}
 
     def group(self, mode: str = "r") -> zarr.Group:
-        """Open the run's group."""
-        return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
+        """Open the run's group; raise as `array` does."""
+        with reading(self.url):
+            return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
 
     def delete(self, name: str = "") -> None:
         """Remove an array or group, or the whole run; nothing happens if it is not there."""
@@ -188,8 +196,10 @@ class Run:
         group.attrs[ATTRIBUTE] = {**self.state, **values}
 
     def has(self, name: str) -> bool:
-        """Say whether an array or group is there."""
-        return name in self.group()
+        """Say whether an array or group is there; raise as `array` does where that is not sure."""
+        group = self.group()
+        with reading(f"{name} of {self.url}"):
+            return name in group
 
     def members(self, name: str) -> list[str]:
         """Return the names of what a group holds."""
@@ -220,14 +230,23 @@ class Run:
         )
 
     def array(self, name: str, mode: str = "r") -> "zarr.Array[Any]":
-        """Open an array; raise StoreError where its chunks cannot be what a run has."""
-        array = zarr.open_array(
-            self.url,
-            path=name,
-            mode=mode,
-            config={"write_empty_chunks": True},
-            **self._options(),
-        )
+        """Open an array.
+
+        Raises
+        ------
+        DamageError
+            It is not there, or its description makes no sense.
+        StoreError
+            It cannot be read now, or its chunks take more than all memory.
+        """
+        with reading(f"{name} of {self.url}"):
+            array = zarr.open_array(
+                self.url,
+                path=name,
+                mode=mode,
+                config={"write_empty_chunks": True},
+                **self._options(),
+            )
         require_bounded_chunks(array, f"{name} of {self.url}")
         return array
 
@@ -236,29 +255,36 @@ class Run:
         self.array(name, "r+")[rows] = values
 
     def read(self, name: str, rows: slice = slice(None)) -> FloatArray:
-        """Read rows of an array; raise StoreError where they cannot be what a run has."""
-        array = self.array(name)
-        require_bounded_rows(array, f"{name} of {self.url}", rows)
-        return np.asarray(array[rows])
+        """Read rows of an array; what is missing of it is not told from what was not written yet.
+
+        Raises
+        ------
+        DamageError
+            A chunk is not what was written.
+        StoreError
+            They cannot be read now, or they take more than all memory.
+        """
+        return _read_rows(self.array(name), self._named(name, rows), rows)
+
+    def _named(self, name: str, rows: slice) -> str:
+        where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
+        return f"{name} of {self.url}{where}"
 
     def read_whole(self, name: str, rows: slice = slice(None)) -> "npt.NDArray[Any]":
         """Read rows of an array, from the first of a chunk; all of its chunks must be sound.
 
         Raises
         ------
-        StoreError
+        DamageError
             A chunk is missing, or is not what was written.
+        StoreError
+            They cannot be read now, or they take more than all memory.
         """
-        where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
-        try:
-            array = self.array(name)
-            require_bounded_rows(array, f"{name} of {self.url}", rows)
-            values = np.asarray(array[rows])
-        except Exception as error:
-            raise StoreError(f"{name} of {self.url}{where}: {error}") from error
+        array = self.array(name)
+        values = _read_rows(array, self._named(name, rows), rows)
         firsts = values[tuple(slice(None, None, size) for size in array.chunks)]
         if np.any(_is_fill(firsts)):
-            raise StoreError(f"{name} of {self.url}{where}: a chunk is missing")
+            raise DamageError(f"{self._named(name, rows)}: a chunk is missing")
         return values
 
     def write_sparse(
@@ -316,14 +342,20 @@ class Run:
         """Return what can be read of an array, NaN elsewhere; add what is wrong there to damage."""
         try:
             return self.read(name)
-        except Exception:  # noqa: BLE001 - damage has no class of its own
+        except DamageError:
             values = np.full(n_points, np.nan)
         for rows in blocks:
             try:
                 values[rows] = self.read(name, rows)
-            except Exception as error:  # noqa: BLE001
-                damage[rows.start] = f"{name}, rows {rows.start} to {rows.stop}: {error}"
+            except DamageError as error:
+                damage[rows.start] = str(error)
         return values
+
+
+def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray[Any]":
+    require_bounded_rows(array, what, rows)
+    with reading(what):
+        return np.asarray(array[rows])
 
 
 def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str) -> csr_array:
@@ -331,7 +363,7 @@ def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str
 
     Raises
     ------
-    StoreError
+    DamageError
         They are none of such a shape: what works on one trusts its indices.
     """
     try:
@@ -340,7 +372,7 @@ def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str
         if not matrix.has_canonical_format:
             raise ValueError("the columns of a row must ascend")  # noqa: TRY301 - said below
     except ValueError as error:
-        raise StoreError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
+        raise DamageError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
     return matrix
 
 

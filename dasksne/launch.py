@@ -241,9 +241,8 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
-        raise StoreError(
-            f"{run.url} stopped before its data was stored; start it anew with overwrite=True"
-        )
+        how = "start it anew" if run.path is not None else "start it anew with overwrite=True"
+        raise StoreError(f"{run.url} stopped before its data was stored; {how}")
     arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
     settings = Settings.from_json(state["parameters"], arrays)
     plan = Plan(**state["plan"])

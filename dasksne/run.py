@@ -94,12 +94,13 @@ class Run:
         return None if "://" in self.url else Path(self.url)
 
     def create(self, *, overwrite: bool, difference: str = "") -> None:
-        """Make the run's group, empty.
+        """Make the run's group, empty; who calls has locked it.
 
         Parameters
         ----------
         overwrite : bool
-            Whether a run that is there is replaced.
+            Whether a run that is there is replaced; one that ended before it had its data is, but
+            not at a URL, where nothing tells it from one that is storing its data.
         difference : str
             In what it differs from the one to be made, for the error.
 
@@ -109,7 +110,7 @@ class Run:
             Something is there already, or it cannot be written.
         """
         if self.holds_a_run():
-            if not overwrite:
+            if not (overwrite or self.is_stillborn()):
                 raise StoreError(
                     f"{self.url} holds a run already{difference}; go on with it by "
                     "dasksne.resume(path) or "
@@ -119,8 +120,11 @@ class Run:
         elif self._is_taken():
             raise StoreError(f"{self.url} exists and is not a dasksne run; choose another path")
         try:
-            group = zarr.open_group(self.url, mode="w-", **self._options())
-            group.attrs[ATTRIBUTE] = {"format": FORMAT, "status": "created"}
+            zarr.create_group(
+                self.url,
+                attributes={ATTRIBUTE: {"format": FORMAT, "status": "created"}},
+                **self._options(),
+            )
         except OSError as error:
             raise StoreError(f"{self.url} cannot be written: {error}") from error
 
@@ -136,6 +140,10 @@ class Run:
             return ATTRIBUTE in self.group().attrs
         except DamageError:  # nothing, or something else
             return False
+
+    def is_stillborn(self) -> bool:
+        """Say whether a run that is locked ended before its data was stored: nothing goes on."""
+        return self.path is not None and self.state["status"] == "created"
 
     def require(self) -> None:
         """Raise StoreError unless a run of a known format is there."""

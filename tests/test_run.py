@@ -57,6 +57,7 @@ def test_a_handle_is_picklable():
 
 
 def test_a_run_is_not_replaced_unasked(run):
+    run.update(status="started")
     with pytest.raises(StoreError, match=r"holds a run already.*resume.*overwrite"):
         run.create(overwrite=False)
     run.create_array("X", (3, 2), (3, 2))

@@ -137,6 +137,26 @@ def test_wherever_p_is(data, store, p_storage, metric):
     assert_same_run(dasksne.resume(store), expected)
 
 
+def test_a_stage_that_is_over_is_not_gone_through_again(data, store, monkeypatch):
+    """Killed among the affinities of the stage after it."""
+    expected = sne().fit(data)
+    seen = count_blocks(monkeypatch)
+    counted = affinities._calibrate_block
+
+    def fail(rows, *args):
+        if len(seen) == 7:  # 5 row blocks a stage
+            raise RuntimeError("died")
+        return counted(rows, *args)
+
+    with monkeypatch.context() as patch, dask.config.set(scheduler="sync"):
+        patch.setattr(affinities, "_calibrate_block", fail)
+        with pytest.raises(RuntimeError, match="died"):
+            sne(store=store).fit(data)
+    seen.clear()
+    assert_same_run(dasksne.resume(store), expected)
+    assert len(seen) == 10
+
+
 def test_a_run_that_was_interrupted_twice_ends_the_same(data, store, monkeypatch):
     expected = sne().fit(data)
     with pytest.raises(KeyboardInterrupt):

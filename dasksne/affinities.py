@@ -22,7 +22,7 @@ from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.joining import SparseRows, join
 from dasksne.kernels.probabilities import conditional_probabilities, kept_probabilities
 from dasksne.kernels.tails import add_losses
-from dasksne.plan import LARGEST_JOINED_SHARE, Plan
+from dasksne.plan import INDEX_BYTES, LARGEST_JOINED_SHARE, Plan
 from dasksne.run import CHECKED, Run
 from dasksne.settings import Settings
 from dasksne.shards import (
@@ -39,8 +39,6 @@ from dasksne.types import FloatArray, IntArray
 
 SAMPLED_BLOCKS = 25
 SAMPLED_ROWS = 8
-LARGEST_SPARSE_SHARE = 1 / 3
-"""Of P kept: S then has at most twice as many entries, of a value and an index each."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if isinstance(source, SparseAffinities):
         found = source.calibrate(rows)
         if outputs.run is not None:
-            outputs.run.finish_block(rows, found, source.exponent)
+            outputs.run.finish_block(rows, found)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start, source.counts)
@@ -158,7 +156,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
             _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
-        run.finish_block(rows, found, source.exponent)
+        run.finish_block(rows, found)
     return found
 
 
@@ -211,7 +209,7 @@ def start_shards(
     if plan.p_storage == "memory" and kept and len(kept) == plan.n_blocks:
         blocks = [kept[rows.start] for rows in plan.blocks]
         return executor.map(_join_shard, plan.shard_rows, blocks, plan.dtype)
-    sparse = is_sparse(calibration)
+    sparse = is_sparse(calibration, plan)
     if plan.p_storage == "memory":
         return executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype, sparse)
     assert run is not None  # noqa: S101 - such a plan has a run
@@ -225,9 +223,13 @@ def start_shards(
     return executor.map(_store_shard, shards, source, shared, plan.dtype)
 
 
-def is_sparse(calibration: Calibration) -> bool:
-    """Say whether so little is kept that S takes less memory as a sparse matrix."""
-    return float(np.mean(calibration.kept)) < LARGEST_SPARSE_SHARE * len(calibration.kept)
+def is_sparse(calibration: Calibration, plan: Plan) -> bool:
+    """Say whether so little is kept that S takes less memory as a sparse matrix.
+
+    It has at most twice as many entries as P, of a value and an index each.
+    """
+    largest = plan.itemsize / (2 * (plan.itemsize + INDEX_BYTES))
+    return bool(np.mean(calibration.kept) < largest * len(calibration.kept))
 
 
 def _hold_shard(

@@ -7,6 +7,7 @@ import numpy as np
 import zarr
 
 from dasksne.estimate import Estimate
+from dasksne.job import share_explained
 from dasksne.opened import OpenedRun
 from dasksne.plan import Plan, format_bytes
 from dasksne.progress import format_seconds
@@ -83,7 +84,7 @@ def run_lines(opened: OpenedRun) -> list[Line]:
     cost = state["kl_divergence"]
     lines += [
         ("cost C", f"{cost:.8g} nats, {cost / counted:.5g} per point"),
-        ("explained", _explained(cost, state["constant_cost"])),
+        ("explained", _explained(cost, state["constant_cost"], n)),
         ("iterations", _iterations(opened)),
         ("stopped", state["stopped"]),
     ]
@@ -127,8 +128,9 @@ def _tail_lines(tails: dict[str, Any]) -> list[Line]:
     ]
 
 
-def _explained(cost: float, constant_cost: float) -> str:
-    share = f"{1.0 - cost / constant_cost:.2%} of " if constant_cost > 0.0 else ""
+def _explained(cost: float, constant_cost: float, n: int) -> str:
+    found = share_explained(cost, constant_cost, n)
+    share = "" if np.isnan(found) else f"{found:.2%} of "
     return f"{share}the {constant_cost:.8g} nats of a map with all points in one place"
 
 

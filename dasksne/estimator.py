@@ -81,7 +81,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         "spectral", which annealing would undo. More than 20,000 points start at the target, too:
         there the start races against a spectral one where tails are dropped and P is kept. Where
         each step goes over all of P, a stage with tail_mass=0.01 comes before, in which they race,
-        if memory has room for it.
+        if memory or the disk has room for it.
     max_iter : int, default=240
         Iterations of each stage, those of all starts that race counted. With "lbfgs" the stages
         before the last have 120 together. What a stage leaves over, the next one may take.

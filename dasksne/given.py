@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, issparse
+from scipy.special import entr
 
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.joining import SparseRows
@@ -106,13 +107,14 @@ class SparseAffinities(GivenAffinities):
 
     def calibrate(self, rows: slice) -> Calibration:
         """Return what is kept of some rows, as the panel of their logarithms gives it."""
-        p, log_normaliser, counts = self._normalised(rows)
+        p, largest, total, counts = self._normalised(rows)
         starts = np.cumsum(counts) - counts
         one = np.ones(counts.size)
         return Calibration(
             precision=one,
-            log_normaliser=log_normaliser - self._log_largest,
-            entropy=-np.add.reduceat(p * np.log(p), starts),
+            nearest=self._log_largest - np.log(largest),
+            log_normaliser=np.log(total),
+            entropy=np.add.reduceat(entr(p), starts),
             cutoff=np.full_like(one, np.inf),
             dropped=np.zeros_like(one),
             kept=counts.astype(np.float64),
@@ -120,12 +122,15 @@ class SparseAffinities(GivenAffinities):
 
     def probabilities(self) -> SparseRows:
         """Return the entries of P that are not zero."""
-        p, _, counts = self._normalised(slice(0, self.n_points))
+        p, _, _, counts = self._normalised(slice(0, self.n_points))
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return SparseRows(p, self._graph.indices.astype(np.int32, copy=False), indptr)
 
-    def _normalised(self, rows: slice) -> tuple[FloatArray, FloatArray, IntArray]:
-        """Return the entries of some rows of P, the logarithms of the rows' sums, their lengths."""
+    def _normalised(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+        """Return entries of rows of P, the rows' largest affinities, their sums relative to those.
+
+        And how many entries each row has.
+        """
         graph = self._graph
         indptr = graph.indptr[rows.start : rows.stop + 1].astype(np.int64)
         counts, starts = np.diff(indptr), indptr[:-1] - indptr[0]
@@ -135,7 +140,7 @@ class SparseAffinities(GivenAffinities):
         p = affinities / np.repeat(largest, counts)
         total = np.add.reduceat(p, starts)
         p /= np.repeat(total, counts)
-        return p, np.log(largest) + np.log(total), counts
+        return p, largest, total, counts
 
 
 KINDS: dict[str, Callable[..., Source]] = {
@@ -165,5 +170,5 @@ class GivenDistances:
     def panel_of(self, values: FloatArray) -> FloatArray:
         """Return the squares of distances to all fitted points, (r, N)."""
         if self.fitted is not None:
-            values = values[:, self.fitted]
+            values = np.ascontiguousarray(values[:, self.fitted])
         return np.square(np.ldexp(values, -self.exponent))

@@ -69,13 +69,13 @@ def _is_intact(
 
 
 def sound_blocks(
-    executor: Executor, run: Run, plan: Plan, settings: Settings, exponent: int
+    executor: Executor, run: Run, plan: Plan, settings: Settings
 ) -> dict[int, Calibration]:
     """Return what was found for each finished row block, by its first row, less the damaged ones.
 
     All that a finished block wrote is read once, beside each other as tasks.
     """
-    finished, complaints = run.finished_blocks(plan.blocks, exponent)
+    finished, complaints = run.finished_blocks(plan.blocks)
     blocks = [rows for rows in plan.blocks if rows.start in finished]
     sparse = plan.keeps_p and settings.tail_mass > 0.0
     names = _dense(plan, settings)

@@ -34,6 +34,8 @@ NOTHING = 1e-9
 LARGEST_ANNEALED = 20_000
 """Points that annealing="auto" anneals: each stage computes all of P, and the first ones keep it
 whole. With more points, the start races against a spectral one; see `starts.spectral_rival`."""
+RANDOM_RIVALS = 4
+"""Random starts of init="best"."""
 ANNEALED = ("pca", "random", "best")
 """Starts that annealing="auto" anneals from; it would undo what any other one brings."""
 
@@ -138,10 +140,12 @@ class Outcome(NamedTuple):
     @property
     def share_explained(self) -> float:
         """Of the constant map's cost; NaN where that is zero, up to rounding: P is constant too."""
-        n = len(self.embedding)
-        if self.constant_cost <= NOTHING * n:
-            return np.nan
-        return 1.0 - self.cost / self.constant_cost
+        return share_explained(self.cost, self.constant_cost, len(self.embedding))
+
+
+def share_explained(cost: float, constant_cost: float, n_points: int) -> float:
+    """Return the share of the constant map's cost that a map explains; see `Outcome`."""
+    return np.nan if constant_cost <= NOTHING * n_points else 1.0 - cost / constant_cost
 
 
 @dataclass

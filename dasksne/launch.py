@@ -320,7 +320,7 @@ def _place(
                 if store.state["status"] == "created":  # a resume could not go on from here
                     store.delete()
                 raise
-    elif needed or plan.p_storage == "zarr":
+    elif needed or "zarr" in (plan.p_storage, plan.coarse_storage):
         with scratch_run() as run:
             yield run
     else:

@@ -264,7 +264,7 @@ def kl_per_point(
 def kl_of_run(run: Run, y: FloatArray) -> FloatArray:
     """Return what each point of a run's map costs, with the P that the run has."""
     with pair_of_run(run, y, rescale=False) as pair:
-        calibration = run.calibration(pair.source.exponent)
+        calibration = run.calibration()
         return np.concatenate(list(pair.results(_costs, pair.executor.broadcast(calibration))))
 
 
@@ -365,16 +365,22 @@ def _everything(
 
 
 def _costs(rows: slice, source: Source, y: FloatArray, given: Width | Calibration) -> FloatArray:
-    """Return KL(P_i || Q_i) = -H(P_i) + sum_j p_{j|i} |y_i - y_j|^2 + log Z_i of some rows."""
+    """Return KL(P_i || Q_i) of some rows.
+
+    It is -H(P_i) + sum_j p_{j|i} (|y_i - y_j|^2 - m) + log sum_j exp(m - |y_i - y_j|^2), with m the
+    smallest square.
+    """
     costs = []
     for panel, a, b in panels(rows, source, y):
         if isinstance(given, Width):
             found = given.calibrate(a, panel.start, source.counts)
         else:
             found = Calibration(*(values[panel] for values in given))
-        log_z = normalise(b, panel.start, precision=1.0, counts=source.counts).log_normaliser
+        of_map = normalise(b, panel.start, precision=1.0, counts=source.counts)
         conditional_probabilities(a, panel.start, found, a)
         if source.counts is not None:
             np.multiply(a, source.counts, out=a)
-        costs.append(np.sum(np.multiply(a, b, out=b), axis=1) + log_z - found.entropy)
+        np.subtract(b, of_map.nearest[:, np.newaxis], out=b)
+        energy = np.sum(np.multiply(a, b, out=b), axis=1)
+        costs.append(energy + of_map.log_normaliser - found.entropy)
     return np.concatenate(costs)

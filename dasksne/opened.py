@@ -71,8 +71,9 @@ class OpenedRun:
 
     @property
     def precision(self) -> FloatArray:
-        """beta_i, shape (N,)."""
-        return self._array("precision")
+        """beta_i, shape (N,), in units of 1 / distance^2."""
+        exponent: int = self.run.state["exponent"]
+        return np.asarray(np.ldexp(self._array("precision"), -2 * exponent))
 
     @property
     def sample_weight(self) -> FloatArray | None:
@@ -199,7 +200,7 @@ def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
         affinities /= np.sum(affinities, axis=1, keepdims=True)
         return affinities.astype(dtype, copy=False)
     source, rows = stored_source(run), slice(start, stop)
-    found = Calibration(*(values[rows] for values in run.calibration(source.exponent)))
+    found = Calibration(*(values[rows] for values in run.calibration()))
     p = source.panel(rows)
     conditional_probabilities(p, start, found, p)
     return p.astype(dtype, copy=False)

@@ -36,7 +36,14 @@ LARGEST_JOINED_SHARE = 1 / 8
 """Of P kept: up to it S is put together from rows of P in memory, and both fit where a dense S
 would, in single precision too."""
 OPTIMISER_MAPS = 112
-"""Arrays of the map's size that the optimiser and a step hold, or the search for eigenvectors."""
+"""Arrays of the map's size that the optimiser and a step of two starts hold, or the search for
+eigenvectors."""
+START_MAPS = 42
+"""Of each further start that races: its map, its gradient, and 20 pairs of their changes."""
+TWO_STARTS = 2
+"""How many race at least, where any do."""
+JOINING_COPIES = 4
+"""Of its rows of P, while a task makes rows of S from them: those of P^T, and S in two copies."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Plan:
     """Of the entries of P, about; 1 where no tails are dropped."""
     coarse_share: float
     """Of P kept in a coarse stage before, in which more is dropped; 0 without it."""
+    coarse_storage: PStorage | None
+    """Of S in a coarse stage; None without it."""
     x_bytes: int
     """Of X in memory, as given, or read and kept."""
     kept_rows: int
@@ -126,6 +135,9 @@ def make_plan(
     disk_found: int,
     keeps_p: bool,
     keeps_x: bool,
+    shares_store: bool = True,
+    grid_bytes: int = 0,
+    n_starts: int = TWO_STARTS,
     sparse_x_bytes: int = 0,
     saves: tuple[str, ...] = (),
     kept_share: float = 1.0,
@@ -153,8 +165,15 @@ def make_plan(
         Bytes that may be used.
     keeps_p, keeps_x : bool
         Whether P and X are written to the store.
+    shares_store : bool
+        Whether all tasks see the store, so that S may be there.
+    grid_bytes : int
+        Of Fourier grids, while one map is evaluated.
+    n_starts : int
+        Starts that race.
     sparse_x_bytes : int
-        Of an X that is written sparse, as it is given; 0 for one that is written dense.
+        Of an X that is P and sparse, as it is given and written, so that S is sparse and held; 0
+        for one that is written dense.
     saves : tuple of str
         Further (N, N) arrays that are written: "distances", "Q".
     kept_share : float
@@ -163,7 +182,8 @@ def make_plan(
         Whether earlier stages have higher perplexities, at which hardly an entry can be dropped.
     coarse_share : float
         Of P kept in a coarse stage before, if there is to be one; 0 if not. It is left out where
-        products with S are cheap without it, and where its own S does not fit in memory.
+        products with S are cheap without it, and where its own S fits neither in memory nor on
+        disk.
     raw_bytes : int
         Of X before it is prepared, written to the store and removed when it is.
     dtype, p_storage, repulsion, block_rows, shards
@@ -183,38 +203,56 @@ def make_plan(
     ('memory', 384, 27, 7, 800000000)
     """
     itemsize = 8 if dtype == "float64" else 4
-    rows = _block_rows(n_points) if block_rows == "auto" else block_rows
+    rows = _block_rows(n_points) if block_rows == "auto" else min(block_rows, n_points)
     n_blocks = -(-n_points // rows)
     wanted = _shards(n_points) if shards == "auto" else shards
     per_shard = -(-n_blocks // min(wanted, n_blocks))
     dense = itemsize * n_points**2
-    sparse = int((itemsize + INDEX_BYTES) * kept_share * n_points**2)
-    p_bytes = min(dense, sparse) if kept_share < 1.0 else dense
-    s_bytes = dense if anneals else min(dense, 2 * sparse)
+    shards_made = -(-n_blocks // per_shard)
+    joining = min(n_threads, shards_made) / shards_made
+
+    def sparse_bytes(share: float) -> int:
+        return int((itemsize + INDEX_BYTES) * share * n_points**2)
+
+    def joined_bytes(share: float) -> int:
+        """Return what rows of P take in memory until S is put together from them; else 0."""
+        if share > LARGEST_JOINED_SHARE and not sparse_x_bytes:
+            return 0
+        return int((1.0 + JOINING_COPIES * joining) * (8 + INDEX_BYTES) * share * n_points**2)
+
+    p_bytes = min(dense, sparse_bytes(kept_share)) if kept_share < 1.0 else dense
+    s_bytes = 2 * sparse_bytes(kept_share)
+    if not sparse_x_bytes:
+        s_bytes = dense if anneals else min(dense, s_bytes)
     reads_x = x_bytes == 0
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
         PROCESS_BYTES
         + x_bytes
         + n_threads * 2 * panel
-        + OPTIMISER_MAPS * 8 * n_points * n_components
+        + (OPTIMISER_MAPS + START_MAPS * (n_starts - TWO_STARTS)) * 8 * n_points * n_components
+        + min(n_threads, n_starts) * grid_bytes
     )
     written = (
         (p_bytes if keeps_p else 0)
         + dense * len(saves)
         + ((sparse_x_bytes or 8 * n_points * n_features) if keeps_x else 0)
     )
-    joined = _joined_bytes(kept_share, n_points) if not anneals else 0
-    storage = _storage(p_storage, s_bytes, held, joined, written, memory_limit, disk_found)
+    joined = 0 if anneals else joined_bytes(kept_share)
+    room = disk_found - written if shares_store else 0
+    storage = _storage(p_storage, s_bytes, held + joined, room, memory_limit)
     if storage == "zarr":
         read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
         held += n_threads * max(0, read - 2 * panel)
-    coarse = int(2 * (itemsize + INDEX_BYTES) * coarse_share * n_points**2)
-    coarse += _joined_bytes(coarse_share, n_points)
-    cheap = _has_cheap_products(kept_share, storage)
-    if cheap or coarse_share > LARGEST_JOINED_SHARE or held + coarse > memory_limit:
-        coarse_share, coarse = 0.0, 0
-    held += max(coarse, joined + s_bytes if storage == "memory" else 0)
+    coarse_storage: PStorage | None = None
+    coarse_bytes = 2 * sparse_bytes(coarse_share)
+    if _is_sparse(coarse_share) and not _has_cheap_products(kept_share, storage):
+        taken = held + joined_bytes(coarse_share)
+        coarse_storage = _storage("auto", coarse_bytes, taken, room, memory_limit)
+        coarse_storage = None if coarse_storage == "recompute" else coarse_storage
+    in_memory = joined_bytes(coarse_share) + coarse_bytes if coarse_storage == "memory" else 0
+    on_disk = coarse_bytes if coarse_storage == "zarr" else 0
+    held += max(in_memory, joined + s_bytes if storage == "memory" else 0)
     # What is left keeps rows of X, from which all of P is computed.
     row_bytes = 8 * n_features * n_processes
     kept_rows = min(n_points, max(0, memory_limit - held) // row_bytes) if reads_x else 0
@@ -225,11 +263,12 @@ def make_plan(
         dtype=dtype,
         block_rows=rows,
         n_blocks=n_blocks,
-        shards=-(-n_blocks // per_shard),
+        shards=shards_made,
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
         kept_share=kept_share,
-        coarse_share=coarse_share,
+        coarse_share=0.0 if coarse_storage is None else coarse_share,
+        coarse_storage=coarse_storage,
         x_bytes=x_bytes + kept_rows * row_bytes,
         kept_rows=kept_rows,
         p_bytes=p_bytes,
@@ -237,7 +276,7 @@ def make_plan(
         memory_bytes=held + kept_rows * row_bytes,
         memory_limit=memory_limit,
         disk_bytes=max(
-            written + (s_bytes if storage == "zarr" else 0),
+            written + max(on_disk, s_bytes if storage == "zarr" else 0),
             raw_bytes + 8 * n_points * n_features if raw_bytes else 0,
         ),
         disk_found=disk_found,
@@ -249,14 +288,11 @@ def make_plan(
 
 
 def _has_cheap_products(kept_share: float, storage: PStorage) -> bool:
-    return kept_share <= LARGEST_JOINED_SHARE and storage != "recompute"
+    return _is_sparse(kept_share) and storage != "recompute"
 
 
-def _joined_bytes(kept_share: float, n_points: int) -> int:
-    """Return what rows of P take in memory until S is put together from them; else 0."""
-    if kept_share > LARGEST_JOINED_SHARE:
-        return 0
-    return int((8 + INDEX_BYTES) * kept_share * n_points**2)
+def _is_sparse(share: float) -> bool:
+    return 0.0 < share <= LARGEST_JOINED_SHARE
 
 
 def _block_rows(n_points: int) -> int:
@@ -275,25 +311,17 @@ def _shards(n_points: int) -> int:
     return max(FEWEST_SHARDS, math.ceil(n_points / SHARD_ROWS))
 
 
-def _storage(
-    asked: str,
-    s_bytes: int,
-    held: int,
-    joined: int,
-    written: int,
-    memory_limit: int,
-    disk_found: int,
-) -> PStorage:
-    """Prefer memory, then the store, then computing P anew in each step."""
+def _storage(asked: str, s_bytes: int, held: int, room: int, memory_limit: int) -> PStorage:
+    """Prefer memory, then the room on disk, then computing P anew in each step."""
     if asked in ("memory", "zarr", "recompute"):
         return asked  # type: ignore[return-value]
     if asked != "auto":
         raise InvalidInputError(
             f"p_storage={asked!r} is not known; use 'auto', 'memory', 'zarr' or 'recompute'"
         )
-    if held + joined + s_bytes <= memory_limit:
+    if held + s_bytes <= memory_limit:
         return "memory"
-    return "zarr" if written + s_bytes <= disk_found else "recompute"
+    return "zarr" if s_bytes <= room else "recompute"
 
 
 def _repulsion(asked: str, n_components: int) -> Repulsion:

@@ -11,9 +11,10 @@ import dask.array as da
 from dasksne.affinities import sampled_share
 from dasksne.errors import InvalidInputError
 from dasksne.executor import Executor
-from dasksne.job import is_too_large_to_anneal, make_schedule
+from dasksne.job import RANDOM_RIVALS, is_too_large_to_anneal, make_schedule
+from dasksne.kernels.tiling import planned_grid_bytes
 from dasksne.optimise.schedule import COARSE_TAIL_MASS
-from dasksne.plan import Plan, make_plan
+from dasksne.plan import TWO_STARTS, Plan, make_plan
 from dasksne.preparation import prepare
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
@@ -82,40 +83,43 @@ def plan_run(
     if settings.prepares and x_bytes:
         x_bytes += 8 * n_points * n_features * executor.n_processes
 
-    def plan(p_storage: str) -> Plan:
-        return make_plan(
-            n_points,
-            n_features,
-            settings.n_components,
-            x_bytes=x_bytes,
-            sparse_x_bytes=sparse_x_bytes,
-            raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
-            n_processes=executor.n_processes,
-            n_threads=executor.n_threads,
-            memory_limit=(
-                int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
-            ),
-            disk_found=_disk_found(store),
-            keeps_p=(
-                store is not None
-                and settings.p_storage != "recompute"
-                and settings.metric != "affinities"  # X is P
-                and not blind
-            ),
-            keeps_x=store is not None or not in_memory,
-            saves=settings.save,
-            kept_share=shares.kept,
-            anneals=len(make_schedule(settings, n_points)) > 1,
-            coarse_share=shares.coarse,
-            dtype=settings.dtype,
-            p_storage=p_storage,
-            repulsion=settings.repulsion,
-            block_rows=settings.block_rows,
-            shards=settings.shards,
-        )
-
-    planned = plan(settings.p_storage)
-    return plan("recompute") if blind and planned.p_storage == "zarr" else planned
+    return make_plan(
+        n_points,
+        n_features,
+        settings.n_components,
+        x_bytes=x_bytes,
+        sparse_x_bytes=sparse_x_bytes,
+        raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
+        n_processes=executor.n_processes,
+        n_threads=executor.n_threads,
+        memory_limit=(
+            int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
+        ),
+        disk_found=_disk_found(store),
+        keeps_p=(
+            store is not None
+            and settings.p_storage != "recompute"
+            and settings.metric != "affinities"  # X is P
+            and not blind
+        ),
+        keeps_x=store is not None or not in_memory,
+        shares_store=not blind,
+        grid_bytes=(
+            planned_grid_bytes(n_points, settings.n_components)
+            if settings.repulsion != "direct"
+            else 0
+        ),
+        n_starts=TWO_STARTS + RANDOM_RIVALS if settings.races else TWO_STARTS,
+        saves=settings.save,
+        kept_share=shares.kept,
+        anneals=len(make_schedule(settings, n_points)) > 1,
+        coarse_share=shares.coarse,
+        dtype=settings.dtype,
+        p_storage=settings.p_storage,
+        repulsion=settings.repulsion,
+        block_rows=settings.block_rows,
+        shards=settings.shards,
+    )
 
 
 def settled(settings: Settings, x: Data) -> Settings:

@@ -106,11 +106,11 @@ def stack_rows(parts: Sequence[tuple[FloatArray, ...]]) -> tuple[FloatArray, ...
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
-def _sum(executor: Executor, handles: Sequence[Handle]) -> Any:
-    """Add results in the order of their blocks, whichever is there first."""
-    total = executor.result(handles[0])
-    for handle in handles[1:]:
-        total = total + executor.result(handle)
+def _sum(executor: Executor, handles: list[Handle]) -> Any:
+    """Add results in the order of their blocks, whichever is there first; each is given up."""
+    total = executor.result(handles.pop(0))
+    while handles:
+        total = total + executor.result(handles.pop(0))
     return total
 
 

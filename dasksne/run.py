@@ -7,8 +7,10 @@
                   one copy of a point picking one copy of another
     preparation/ mean (D,), scale (D,) and components (D, K), where X was prepared by them; raw is
                   what was given, until that is done
-    precision    (N,)     beta_i, in units of 1 / distance^2
-    normaliser   (N,)     log sum_{k != i} exp(-beta_i d_ik)
+    precision    (N,)     beta_i, in units of 1 / distance^2; distances here are between points
+                          divided by two to the attribute `exponent`, 0 for most data
+    nearest      (N,)     the smallest squared distance d_ik, k != i
+    normaliser   (N,)     log sum_{k != i} exp(-beta_i (d_ik - nearest_i))
     entropy      (N,)     of row i of P, in nats
     cutoff       (N,)     squared distance up to which entries of P are kept
     dropped      (N,)     mass of the entries that are not
@@ -46,8 +48,8 @@ from dasksne.errors import DamageError, StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
 
-FORMAT = 5
-CALIBRATION = ("precision", "normaliser", "entropy", "cutoff", "dropped", "kept")
+FORMAT = 6
+CALIBRATION = ("precision", "nearest", "normaliser", "entropy", "cutoff", "dropped", "kept")
 """Arrays that hold the fields of a Calibration; a row block with the last one is finished."""
 SPARSE = ("data", "indices", "indptr")
 SPARSE_CHUNK = 1 << 20
@@ -315,24 +317,21 @@ class Run:
         for name in CALIBRATION:
             self.create_array(name, (n_points,), (block_rows,))
 
-    def finish_block(self, rows: slice, found: Calibration, exponent: int) -> None:
+    def finish_block(self, rows: slice, found: Calibration) -> None:
         """Keep what was found for a row block whose P, if any, is written."""
-        given = rescaled(found, -exponent)
-        for name, values in zip(CALIBRATION, given, strict=True):
+        for name, values in zip(CALIBRATION, found, strict=True):
             self.write(name, rows, values)
 
-    def calibration(self, exponent: int) -> Calibration:
+    def calibration(self) -> Calibration:
         """Return what was found for all rows; NaN where a row block is not finished."""
-        return rescaled(Calibration(*(self.read(name) for name in CALIBRATION)), exponent)
+        return Calibration(*(self.read(name) for name in CALIBRATION))
 
-    def finished_blocks(
-        self, blocks: Sequence[slice], exponent: int
-    ) -> tuple[dict[int, Calibration], list[str]]:
+    def finished_blocks(self, blocks: Sequence[slice]) -> tuple[dict[int, Calibration], list[str]]:
         """Return what was found for each finished row block, by its first row, and the damage."""
         damage: dict[int, str] = {}
         n_points = blocks[-1].stop
         columns = [self._readable(name, blocks, n_points, damage) for name in CALIBRATION]
-        found = rescaled(Calibration(*columns), exponent)
+        found = Calibration(*columns)
         finished: dict[int, Calibration] = {}
         for rows in blocks:
             part = Calibration(*(values[rows] for values in found))
@@ -393,11 +392,3 @@ def _is_fill(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     fill = _fill_value(values.dtype)
     found: npt.NDArray[np.bool_] = np.isnan(values) if np.isnan(fill) else values == fill
     return found
-
-
-def rescaled(found: Calibration, exponent: int) -> Calibration:
-    """Return a calibration for data divided by 2**exponent."""
-    return found._replace(
-        precision=np.ldexp(found.precision, 2 * exponent),
-        cutoff=np.ldexp(found.cutoff, -2 * exponent),
-    )

@@ -23,6 +23,7 @@ PAIRWISE = ("precomputed", "affinities")
 """Metrics for which X has a number for each pair of points."""
 SMALLEST_RTOL = 1e-12
 """Fourier sums in double precision carry about two digits less than their points."""
+LARGEST_START = 1e100
 SAVES = ("distances", "Q")
 ARRAYS = {"init": "start", "sigma": "sigma", "sample_weight": "sample_weight"}
 """Options that may be arrays, and the names that a run keeps them under, beside its attributes."""
@@ -165,8 +166,11 @@ class Settings:
                 raise InvalidInputError(
                     f"init has shape {self.init.shape}; it must be (N, n_components) = {shape}"
                 )
-            if not np.all(np.isfinite(self.init)):
-                raise InvalidInputError("init holds NaN or infinity")
+            if not np.all(np.abs(self.init) <= LARGEST_START):
+                raise InvalidInputError(
+                    f"init holds NaN, infinity or a value beyond {LARGEST_START:g}, whose square "
+                    "is no number to go on with; a map of N points is about sqrt(N) wide"
+                )
 
     @property
     def arrays(self) -> dict[str, FloatArray]:

@@ -25,15 +25,18 @@ class Affinities(NamedTuple):
 
 
 def stage_job(job: Job, k: int) -> Job:
-    """Return the job as stage k goes about it: a coarse one keeps S in memory, and no P."""
+    """Return the job as stage k goes about it: a coarse one keeps S where planned, and no P."""
     tail_mass = job.schedule[k].tail_mass
     if tail_mass <= job.settings.tail_mass:
         return job
+    plan = job.plan
+    assert plan.coarse_storage is not None  # noqa: S101 - there is a coarse stage
     return replace(
         job,
         settings=replace(job.settings, tail_mass=tail_mass, save=()),
-        plan=replace(job.plan, p_storage="memory", kept_share=job.plan.coarse_share, keeps_p=False),
-        run=None,
+        plan=replace(
+            plan, p_storage=plan.coarse_storage, kept_share=plan.coarse_share, keeps_p=False
+        ),
         keeps=False,
     )
 
@@ -55,12 +58,11 @@ def calibrate_rows(
     losses : bool
         Whether to add up what columns lose, if tasks share memory.
     """
-    exponent = job.source.exponent
-    width = width_of(job.settings, perplexity, exponent)
+    width = width_of(job.settings, perplexity, job.source.exponent)
     blocks = job.plan.blocks
     finished = {}
     if keep and job.run is not None:
-        finished = sound_blocks(job.executor, job.run, job.plan, job.settings, exponent)
+        finished = sound_blocks(job.executor, job.run, job.plan, job.settings)
     todo = [rows for rows in blocks if rows.start not in finished]
     joins = job.executor.shares_memory and job.plan.p_storage == "memory"
     kept: KeptRows | None = {} if joins and job.settings.tail_mass > 0.0 else None
@@ -80,11 +82,11 @@ def calibrate_rows(
         finished[rows.start] = found = job.executor.result(handle)
         job.look_at_newcomers()
         if keep and job.run is not None and not job.shares_run:
-            job.run.finish_block(rows, found, exponent)
+            job.run.finish_block(rows, found)
     job.watcher.blocks_done("affinities", k, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    finite = np.isfinite(whole.log_normaliser)
+    finite = np.isfinite(whole.entropy)
     if not np.all(finite):
         sigma = sigma_of(job.settings.sigma, int(np.argmin(finite)))
         raise InvalidInputError(
@@ -114,7 +116,7 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     own_degrees: FloatArray | float = 0.0
     if counts is not None:
         entropy = counts * entropy
-        # Copies are at distance 0: the probability of one is 1 / normaliser, both ways.
+        # Copies are at distance 0, the smallest: one has the probability 1 / normaliser, both ways.
         log_p = np.where(counts > 1.0, -calibration.log_normaliser, -np.inf)
         own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(log_p)
     return SNEObjective(

@@ -4,7 +4,7 @@ import numpy as np
 
 from dasksne.components import OVERSAMPLING, component_scores, principal_components
 from dasksne.executor import Executor
-from dasksne.job import Job, is_too_large_to_anneal
+from dasksne.job import RANDOM_RIVALS, Job, is_too_large_to_anneal
 from dasksne.objective import SNEObjective
 from dasksne.optimise.schedule import spectral_perplexity
 from dasksne.optimise.spectral import MAX_PRODUCTS, spectral_start
@@ -18,8 +18,6 @@ from dasksne.types import FloatArray
 
 RANDOM_SCALE = 1e-2
 """Standard deviation of a random start: within the kernel's width, where forces are smooth."""
-RANDOM_RIVALS = 4
-"""Random starts of init="best"."""
 TOLERANCE = 1e-5
 """Of the components that a map starts from."""
 RIVAL_PRODUCTS = 50

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_digits
 
 import dasksne
-from dasksne import checkpoint, job, starts
+from dasksne import checkpoint, job, planning, starts
 from dasksne.objective import SNEObjective
 from dasksne.optimise.schedule import COARSE_TAIL_MASS
 from dasksne.run import Run
@@ -115,14 +115,23 @@ def test_other_runs_have_one_stage(data, options):
     assert model.report_["coarse_share"] == 0.0
 
 
-def test_a_coarse_stage_that_does_not_fit_is_left_out(data):
+def test_s_of_a_coarse_stage_is_on_disk_where_memory_has_no_room(data):
+    expected = sne(p_storage="recompute").fit(data)
+    limit = expected.report_["memory_bytes"] - 1
+    model = sne(p_storage="recompute", memory_limit=limit).fit(data)
+    assert expected.report_["coarse_storage"] == "memory"
+    assert model.report_["coarse_storage"] == "zarr"
+    np.testing.assert_allclose(model.history_["cost"][:5], expected.history_["cost"][:5], rtol=1e-9)
+    np.testing.assert_allclose(model.kl_divergence_, expected.kl_divergence_, rtol=1e-3)
+
+
+def test_a_coarse_stage_that_fits_nowhere_is_left_out(data, monkeypatch):
     whole = sne(p_storage="recompute").plan(data)
-    assert whole.coarse_share > 0.0
-    tight = sne(p_storage="recompute", memory_limit=whole.memory_bytes - 1).plan(data)
-    assert tight.coarse_share == 0.0
-    assert tight.memory_bytes < whole.memory_bytes
-    model = sne(p_storage="recompute", memory_limit=whole.memory_bytes - 1).fit(data)
-    assert len(stages_of(model)) == 1
+    monkeypatch.setattr(planning, "_disk_found", lambda _: 0)
+    tight = sne(p_storage="recompute", memory_limit=whole.memory_bytes - 1)
+    assert tight.plan(data).coarse_share == 0.0
+    assert tight.plan(data).memory_bytes < whole.memory_bytes
+    assert len(stages_of(tight.fit(data))) == 1
 
 
 @pytest.mark.parametrize("stage", [0, 1])

@@ -56,7 +56,8 @@ def test_precision_and_normaliser_give_p(data, store):
     fit(data, store)
     group = zarr.open_group(store, mode="r")
     squared = reference.squared_distances(data)
-    exponents = group["precision"][:][:, None] * squared + group["normaliser"][:][:, None]
+    excess = squared - group["nearest"][:][:, None]
+    exponents = group["precision"][:][:, None] * excess + group["normaliser"][:][:, None]
     P = np.exp(-exponents)
     np.fill_diagonal(P, 0.0)
     np.testing.assert_allclose(group["P"][:], P, rtol=1e-11)

@@ -7,9 +7,11 @@ from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.plan import (
     CHUNK_BYTES,
     CODEC_COPIES,
+    JOINING_COPIES,
     OPTIMISER_MAPS,
     PANEL_BYTES,
     PROCESS_BYTES,
+    START_MAPS,
     Plan,
     format_bytes,
     make_plan,
@@ -125,12 +127,38 @@ def test_s_in_memory_comes_before_rows_of_x():
     assert (tight.p_storage, tight.kept_rows) == ("memory", 0)
 
 
+def joined_bytes(made, share):
+    """Rows of P, and what tasks have in hand while they make rows of S from them."""
+    at_once = JOINING_COPIES * min(made.n_threads, made.shards) / made.shards
+    return int((1.0 + at_once) * 12 * share * made.n_points**2)
+
+
 def test_rows_of_p_wait_in_memory_while_s_is_made_from_them():
     few, many = (plan(kept_share=share, p_storage="memory") for share in (0.1, 0.2))
-    n = few.n_points
-    assert few.memory_bytes - few.s_bytes == many.memory_bytes - many.s_bytes + int(12 * 0.1 * n**2)
+    joined = joined_bytes(few, 0.1)
+    assert few.memory_bytes - few.s_bytes == many.memory_bytes - many.s_bytes + joined
     annealed = plan(kept_share=0.1, anneals=True, p_storage="memory")
     assert annealed.memory_bytes == plan(p_storage="memory").memory_bytes
+
+
+def test_sparse_affinities_stay_sparse_however_many_they_are():
+    made = plan(kept_share=0.9, sparse_x_bytes=12, p_storage="memory")
+    assert made.s_bytes == int(12 * 0.9 * 10_000**2) * 2
+    bare = plan(p_storage="memory").memory_bytes - plan(p_storage="memory").s_bytes
+    assert made.memory_bytes == bare + made.s_bytes + joined_bytes(made, 0.9)
+
+
+def test_more_starts_and_fourier_grids_need_more():
+    least = plan(n_threads=4, p_storage="zarr")
+    more = plan(n_threads=4, p_storage="zarr", n_starts=6)
+    assert more.memory_bytes - least.memory_bytes == 4 * START_MAPS * 8 * 20_000
+    for n_threads, n_starts, at_once in ((1, 2, 1), (4, 2, 2), (4, 6, 4)):
+        made = [plan(n_threads=n_threads, n_starts=n_starts, grid_bytes=grid) for grid in (0, GB)]
+        assert made[1].memory_bytes - made[0].memory_bytes == at_once * GB
+
+
+def test_a_row_block_is_no_larger_than_the_data():
+    assert plan(1000, block_rows=10**6) == plan(1000, block_rows=1000)
 
 
 @pytest.mark.parametrize(("block_rows", "stored"), [(64, 64), (512, 64), (100, 100), (7, 7)])
@@ -245,18 +273,24 @@ def test_bytes_for_people(n, text):
 def test_s_of_a_coarse_stage_takes_the_place_of_what_comes_later():
     bare = plan(2000, p_storage="recompute")
     coarse = plan(2000, p_storage="recompute", coarse_share=0.1)
-    s_bytes = int(2 * 12 * 0.1 * 2000**2) + int(12 * 0.1 * 2000**2)
-    assert coarse.coarse_share == 0.1
-    assert coarse.memory_bytes == bare.memory_bytes + s_bytes
-    tight = plan(
-        2000,
-        p_storage="recompute",
-        coarse_share=0.1,
-        memory_limit=coarse.memory_bytes - coarse.x_bytes - 1,
-    )
-    assert tight.coarse_share == 0.0
+    s_bytes = int(12 * 0.1 * 2000**2) * 2
+    assert (coarse.coarse_share, coarse.coarse_storage) == (0.1, "memory")
+    assert coarse.memory_bytes == bare.memory_bytes + s_bytes + joined_bytes(coarse, 0.1)
     # The whole of S in memory is larger, and is there when the other has gone.
     assert plan(2000, coarse_share=0.1).memory_bytes == plan(2000).memory_bytes
+
+
+def test_s_of_a_coarse_stage_goes_to_disk_where_memory_has_no_room():
+    given = {"p_storage": "recompute", "coarse_share": 0.1}
+    coarse = plan(2000, **given)
+    limit = coarse.memory_bytes - coarse.x_bytes - 1
+    s_bytes = int(12 * 0.1 * 2000**2) * 2
+    tight = plan(2000, memory_limit=limit, **given)
+    assert (tight.coarse_share, tight.coarse_storage) == (0.1, "zarr")
+    assert tight.disk_bytes == s_bytes
+    for nowhere in ({"disk_found": s_bytes - 1}, {"shares_store": False}):
+        left_out = plan(2000, memory_limit=limit, **given, **nowhere)
+        assert (left_out.coarse_share, left_out.coarse_storage) == (0.0, None)
 
 
 def test_no_coarse_stage_where_products_are_cheap_without():

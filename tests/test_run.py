@@ -118,7 +118,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_a_run_of_another_format_is_not_read(run):
     run.require()
     run.update(format=99)
-    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 5"):
+    with pytest.raises(StoreError, match="run format 99; this version of dasksne reads 6"):
         run.require()
 
 
@@ -157,7 +157,7 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
-    assert run.state == {"format": 5, "status": "started", "id": "first", "exponent": 3}
+    assert run.state == {"format": 6, "status": "started", "id": "first", "exponent": 3}
 
 
 @pytest.mark.parametrize("codecs", [COMPRESSED, CHECKED], ids=["compressed", "checked"])
@@ -186,27 +186,15 @@ def test_a_block_is_finished_when_its_last_array_is_there(run, rng):
     distances = rng.random((30, 30))
     blocks = [slice(0, 16), slice(16, 30)]
     run.create_calibration(30, 16)
-    assert run.finished_blocks(blocks, 0) == ({}, [])
+    assert run.finished_blocks(blocks) == ({}, [])
     found = calibrate(distances[16:], 16, 5.0)
     for name in CALIBRATION[:-1]:  # all but the last that is written
         run.write(name, blocks[0], np.ones(16))
-    run.finish_block(blocks[1], found, 0)
-    (kept,) = run.finished_blocks(blocks, 0)[0].items()
+    run.finish_block(blocks[1], found)
+    (kept,) = run.finished_blocks(blocks)[0].items()
     assert kept[0] == 16
     for values, expected in zip(kept[1], found, strict=True):
         np.testing.assert_array_equal(values, expected)
-
-
-@pytest.mark.parametrize("exponent", [0, 490, -490])
-def test_precision_is_kept_in_units_of_the_data(run, rng, exponent):
-    """The block's own numbers belong to data divided by 2**exponent, and come back as such."""
-    run.create_calibration(20, 20)
-    found = calibrate(rng.random((20, 20)), 0, 5.0)
-    run.finish_block(slice(0, 20), found, exponent)
-    np.testing.assert_array_equal(run.read("precision"), np.ldexp(found.precision, -2 * exponent))
-    kept = run.finished_blocks([slice(0, 20)], exponent)[0][0]
-    for field, expected in zip(kept, found, strict=True):
-        np.testing.assert_array_equal(field, expected)
 
 
 # A stranger's

@@ -212,5 +212,5 @@ def test_what_a_row_block_writes(rng, run):
     np.testing.assert_allclose(
         run.read("distances"), np.sqrt(reference.squared_distances(X)), rtol=1e-13
     )
-    for kept, values in zip(run.calibration(0), found, strict=True):
+    for kept, values in zip(run.calibration(), found, strict=True):
         np.testing.assert_array_equal(kept, values)

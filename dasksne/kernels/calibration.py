@@ -28,6 +28,10 @@ INFINITY_BITS = int(np.float64(np.inf).view(np.int64))
 MAX_PASSES = 200
 LARGEST_STEP = 4.0
 """In log(precision): keeps Newton's method near where its slope means something."""
+TIED = 1e-12
+"""Relative: distances that differ by less are one, but for rounding."""
+EXCESS_OF_ZERO = 745.0
+"""Whose exponential is 0."""
 
 
 class Calibration(NamedTuple):
@@ -35,8 +39,12 @@ class Calibration(NamedTuple):
 
     precision: FloatArray
     """beta_i, in units of 1 / distance^2."""
+    nearest: FloatArray
+    """The smallest squared distance d_ik, k != i. p follows from what d exceeds it by: of distances
+    far larger than their differences, exp(-beta_i d_ij) and the sum of them would be noise."""
     log_normaliser: FloatArray
-    """log sum_{k != i} exp(-beta_i d_ik), over all copies of points that count more than once."""
+    """log sum_{k != i} exp(-beta_i (d_ik - nearest_i)), over all copies of points that count more
+    than once."""
     entropy: FloatArray
     """-sum_j p_{j|i} log p_{j|i}, in nats."""
     cutoff: FloatArray
@@ -76,8 +84,8 @@ def calibrate(
     Entropy falls with beta, almost linearly in log(beta) where the data looks d-dimensional:
     d H / d log(beta) = -Var_p(beta d). Newton's method in log(beta) comes near in float32, for a
     quarter of the work a pass; in float64, inside a bracket that shrinks, it ends at rounding.
-    Where k points share the smallest distance and k >= perplexity no precision reaches it; the row
-    is then uniform over those k, its limit.
+    Where k points share the smallest distance, up to rounding, and k >= perplexity, no precision
+    reaches it; the row is then uniform over those k, its limit.
     """
     return _fill(distances, first_row, math.log(perplexity), np.nan, tail_mass, counts)
 
@@ -103,9 +111,10 @@ def _fill(
 ) -> Calibration:
     n_rows = distances.shape[0]
     out = Calibration(
-        np.empty(n_rows),
-        np.empty(n_rows),
-        np.empty(n_rows),
+        precision=np.empty(n_rows),
+        nearest=np.empty(n_rows),
+        log_normaliser=np.empty(n_rows),
+        entropy=np.empty(n_rows),
         cutoff=np.full(n_rows, np.inf),
         dropped=np.zeros(n_rows),
         kept=np.full(n_rows, distances.shape[1] - 1.0),
@@ -124,6 +133,7 @@ def _calibrate(  # type: ignore[no-untyped-def]
     given,
     tail_mass,
     precision,
+    smallest,
     log_normaliser,
     entropy,
     cutoff,
@@ -152,10 +162,10 @@ def _calibrate(  # type: ignore[no-untyped-def]
             mean = (total + rest) / (before.size + after.size) - nearest
             mean = max(mean, SMALLEST_MEAN * nearest) or 1.0
             beta, s0, s1, far, edge = _solve(row, nearest, mean, target, limit, rough)
-        precision[i] = beta
-        shift = math.log(s0) - beta * nearest
+        precision[i], smallest[i] = beta, nearest
+        shift = math.log(s0)
         log_normaliser[i] = shift
-        entropy[i] = math.log(s0) + s1 / s0
+        entropy[i] = shift + s1 / s0
         if tail_mass > 0.0:
             cutoff[i], kept[i], mass, moment, lost = cut_row(
                 before, after, nearest, edge, limit, beta, shift, far / s0, tail_mass, near
@@ -193,7 +203,8 @@ def _solve(row, nearest, mean, target, limit, rough):  # type: ignore[no-untyped
     ties += _write_excess(after, times_after, nearest, 1.0 / mean, rough[before.size :])
     if math.log(ties) >= target:
         gap = min(_gap(before, nearest), _gap(after, nearest))
-        beta = 745.0 / gap if gap < np.inf else 1.0
+        # Where all are tied, an excess is rounding, which shall not count.
+        beta = EXCESS_OF_ZERO / gap if gap < np.inf else 1.0 / (nearest or 1.0)
         s0, s1, _, _, far, _, _ = _moments(row, nearest, beta, limit)
         return beta, s0, s1, far, beta
     t = _estimate(rough[: before.size + after.size], times, target) - math.log(mean)
@@ -209,7 +220,7 @@ def _write_excess(d, times, nearest, scale, out):  # type: ignore[no-untyped-def
         count = 1.0
         if times is not None:
             count = times[j]
-        ties += 0.0 if excess > 0.0 else count
+        ties += 0.0 if excess > TIED * nearest else count
         out[j] = np.float32(scale * excess)
     return ties
 
@@ -313,10 +324,10 @@ def _least_and_sum(d):  # type: ignore[no-untyped-def]
 
 @strict
 def _gap(d, nearest):  # type: ignore[no-untyped-def]
-    """Return the smallest positive excess over the nearest distance; infinity if there is none."""
+    """Return the smallest excess over the nearest distance that is no tie; infinity without one."""
     gap = np.inf
     for j in range(d.size):
-        if d[j] > nearest:
+        if d[j] - nearest > TIED * nearest:
             gap = min(gap, d[j] - nearest)
     return gap
 

@@ -13,7 +13,9 @@ DROPPED = 2.0 * SMALLEST_EXPONENT
 def conditional_probabilities(
     distances: FloatArray, first_row: int, found: Calibration, out: FloatArray
 ) -> None:
-    """Write p_{j|i} = exp(-beta_i d_ij - log_normaliser_i), 0 where i = j or it is dropped, to out.
+    """Write p_{j|i} = exp(-beta_i (d_ij - nearest_i) - log_normaliser_i) to out.
+
+    0 where i = j or it is dropped.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ def conditional_probabilities(
     out : array of shape (r, N), float64 or float32
         Overwritten; may be `distances` itself.
     """
-    _conditional(distances, first_row, found.precision, found.log_normaliser, found.cutoff, out)
+    _conditional(distances, first_row, *_numbers(found), out)
 
 
 def kept_probabilities(
@@ -37,16 +39,7 @@ def kept_probabilities(
     """
     indptr = np.concatenate([[0], np.cumsum(found.kept.astype(np.int64))])
     data, indices = np.empty(indptr[-1]), np.empty(indptr[-1], dtype=np.int32)
-    _kept(
-        distances,
-        first_row,
-        found.precision,
-        found.log_normaliser,
-        found.cutoff,
-        data,
-        indices,
-        indptr,
-    )
+    _kept(distances, first_row, *_numbers(found), data, indices, indptr)
     return data, indices, indptr
 
 
@@ -101,22 +94,29 @@ def append_joint(
 
 
 def _of(found: Calibration, rows: slice, columns: slice) -> tuple[FloatArray, ...]:
-    """Return precision, shift and cutoff of the rows, then of the columns."""
-    kept = (found.precision, found.log_normaliser, found.cutoff)
-    return (*(values[rows] for values in kept), *(values[columns] for values in kept))
+    """Return the numbers of the rows, then those of the columns."""
+    numbers = _numbers(found)
+    return (*(values[rows] for values in numbers), *(values[columns] for values in numbers))
+
+
+def _numbers(found: Calibration) -> tuple[FloatArray, ...]:
+    return found.precision, found.nearest, found.log_normaliser, found.cutoff
 
 
 @strict
-def _conditional(distances, first_row, precision, log_normaliser, cutoff, out):  # type: ignore[no-untyped-def]
+def _conditional(distances, first_row, precision, nearest, log_normaliser, cutoff, out):  # type: ignore[no-untyped-def]
     for i in range(distances.shape[0]):
         for j in range(distances.shape[1]):
-            p = exp_nonpositive(-(precision[i] * distances[i, j]) - log_normaliser[i])
+            excess = distances[i, j] - nearest[i]
+            p = exp_nonpositive(-(precision[i] * excess) - log_normaliser[i])
             out[i, j] = p if distances[i, j] <= cutoff[i] else 0.0
         out[i, first_row + i] = 0.0
 
 
 @strict
-def _kept(distances, first_row, precision, log_normaliser, cutoff, data, indices, indptr):  # type: ignore[no-untyped-def]
+def _kept(  # type: ignore[no-untyped-def]
+    distances, first_row, precision, nearest, log_normaliser, cutoff, data, indices, indptr
+):
     n = distances.shape[1]
     near = np.empty(n + 1, np.int32)
     for i in range(distances.shape[0]):
@@ -130,7 +130,7 @@ def _kept(distances, first_row, precision, log_normaliser, cutoff, data, indices
             m += d[j] <= cutoff[i]
         first = indptr[i]
         for k in range(m):
-            data[first + k] = d[near[k]]
+            data[first + k] = d[near[k]] - nearest[i]
             indices[first + k] = near[k]
         for k in range(first, first + m):
             data[k] = exp_nonpositive(-(precision[i] * data[k]) - log_normaliser[i])
@@ -138,13 +138,25 @@ def _kept(distances, first_row, precision, log_normaliser, cutoff, data, indices
 
 @strict
 def _joint(  # type: ignore[no-untyped-def]
-    distances, back, first_row, first_column, beta_i, shift_i, cut_i, beta_j, shift_j, cut_j, out
+    distances,
+    back,
+    first_row,
+    first_column,
+    beta_i,
+    nearest_i,
+    shift_i,
+    cut_i,
+    beta_j,
+    nearest_j,
+    shift_j,
+    cut_j,
+    out,
 ):
     for i in range(distances.shape[0]):
-        b, s, c = beta_i[i], shift_i[i], cut_i[i]
+        b, m, s, c = beta_i[i], nearest_i[i], shift_i[i], cut_i[i]
         for j in range(distances.shape[1]):
-            outgoing = exp_nonpositive(-(b * distances[i, j]) - s)
-            incoming = exp_nonpositive(-(beta_j[j] * back[i, j]) - shift_j[j])
+            outgoing = exp_nonpositive(-(b * (distances[i, j] - m)) - s)
+            incoming = exp_nonpositive(-(beta_j[j] * (back[i, j] - nearest_j[j])) - shift_j[j])
             outgoing = outgoing if distances[i, j] <= c else 0.0
             incoming = incoming if back[i, j] <= cut_j[j] else 0.0
             out[i, j] = outgoing + incoming
@@ -160,9 +172,11 @@ def _append(  # type: ignore[no-untyped-def]
     first_row,
     first_column,
     beta_i,
+    nearest_i,
     shift_i,
     cut_i,
     beta_j,
+    nearest_j,
     shift_j,
     cut_j,
     column,
@@ -179,7 +193,8 @@ def _append(  # type: ignore[no-untyped-def]
         for k in range(m):
             j = near[k]
             column[i, n + k] = first_column + j
-            goes, comes = -(beta_i[i] * d[j]) - shift_i[i], -(beta_j[j] * b[j]) - shift_j[j]
+            goes = -(beta_i[i] * (d[j] - nearest_i[i])) - shift_i[i]
+            comes = -(beta_j[j] * (b[j] - nearest_j[j])) - shift_j[j]
             outgoing[k] = goes if d[j] <= cut_i[i] else DROPPED
             incoming[k] = comes if b[j] <= cut_j[j] else DROPPED
         _add_exponentials(outgoing[:m], incoming[:m], value[i, n : n + m])

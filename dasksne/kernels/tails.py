@@ -36,7 +36,7 @@ def add_losses(
         Changed.
     """
     limit, scale = _limit_and_scale(tail_mass, lost.size)
-    numbers = cut.precision, cut.log_normaliser, cut.cutoff
+    numbers = cut.precision, cut.nearest, cut.log_normaliser, cut.cutoff
     _add_losses(distances, first_row, *numbers, limit, scale, lost)
 
 
@@ -63,7 +63,8 @@ def add_own_losses(
         Changed.
     """
     limit, scale = _limit_and_scale(tail_mass, cut.precision.size)
-    numbers = cut.precision[columns], cut.log_normaliser[columns], cut.cutoff[columns]
+    given = cut.precision, cut.nearest, cut.log_normaliser, cut.cutoff
+    numbers = [values[columns] for values in given]
     _add_own_losses(distances_back, rows.start - columns.start, *numbers, limit, scale, lost)
 
 
@@ -85,17 +86,18 @@ def _limit_and_scale(tail_mass: float, n_points: int) -> tuple[float, float]:
 
 
 @strict
-def _add_losses(distances, first_row, beta, shift, cutoff, limit, scale, lost):  # type: ignore[no-untyped-def]
+def _add_losses(distances, first_row, beta, nearest, shift, cutoff, limit, scale, lost):  # type: ignore[no-untyped-def]
     n = distances.shape[1]
     near, p = np.empty(n + 1, np.int32), np.empty(n)
     for i in range(distances.shape[0]):
         d, b, s, own = distances[i], beta[i], shift[i], first_row + i
+        least = nearest[i]
         m = 0
         for j in range(n):  # without a branch: which are counted is hard to predict
             near[m] = j
-            m += (d[j] > cutoff[i]) & (b * d[j] + s < limit)
+            m += (d[j] > cutoff[i]) & (b * (d[j] - least) + s < limit)
         for k in range(m):
-            p[k] = -(b * d[near[k]]) - s
+            p[k] = -(b * (d[near[k]] - least)) - s
         for k in range(m):
             p[k] = exp_nonpositive(p[k])
         mine = lost[own]
@@ -105,7 +107,7 @@ def _add_losses(distances, first_row, beta, shift, cutoff, limit, scale, lost): 
 
 
 @strict
-def _add_own_losses(back, diagonal, beta, shift, cutoff, limit, scale, lost):  # type: ignore[no-untyped-def]
+def _add_own_losses(back, diagonal, beta, nearest, shift, cutoff, limit, scale, lost):  # type: ignore[no-untyped-def]
     n = back.shape[1]
     near, p = np.empty(n + 1, np.int32), np.empty(n)
     for i in range(back.shape[0]):
@@ -113,10 +115,11 @@ def _add_own_losses(back, diagonal, beta, shift, cutoff, limit, scale, lost):  #
         m = 0
         for j in range(n):
             near[m] = j
-            m += (d[j] > cutoff[j]) & (beta[j] * d[j] + shift[j] < limit) & (j != own)
+            x = beta[j] * (d[j] - nearest[j]) + shift[j]
+            m += (d[j] > cutoff[j]) & (x < limit) & (j != own)
         for k in range(m):
             j = near[k]
-            p[k] = -(beta[j] * d[j]) - shift[j]
+            p[k] = -(beta[j] * (d[j] - nearest[j])) - shift[j]
         for k in range(m):
             p[k] = exp_nonpositive(p[k])
         for k in range(m):

@@ -39,7 +39,7 @@ NS_PER_MODE = (60.0, 300.0, 1000.0)
 NS_PER_TARGET = (150.0, 650.0, 27000.0)
 NS_PER_TILE = 3e5
 
-FEWEST_GRID_BYTES = 2**30
+FEWEST_GRID_BYTES = (2**28, 2**28, 2**29)
 GRID_BYTES_PER_POINT = (64, 512, 4096)
 """More than a filled map with Z = 5 in every row needs, by d = 1, 2, 3."""
 
@@ -84,8 +84,7 @@ class Tiling(NamedTuple):
         The modes of all tiles twice (a sum takes two), and for the tile worked on four arrays of
         modes and the fine grid, twice as fine along each axis and rounded up to a good FFT size.
         """
-        d = len(self.modes)
-        tiles = 2 * self.occupied.size + 4 + math.ceil(1.2 * 2**d)
+        tiles = 2 * self.occupied.size + _working_grids(len(self.modes))
         return 16 * math.prod(self.modes) * int(tiles)
 
     @property
@@ -173,7 +172,20 @@ def most_grid_bytes(n_points: int, d: int) -> int:
 
     A map whose grids would take more goes by all pairs.
     """
-    return max(FEWEST_GRID_BYTES, GRID_BYTES_PER_POINT[d - 1] * n_points)
+    return max(FEWEST_GRID_BYTES[d - 1], GRID_BYTES_PER_POINT[d - 1] * n_points)
+
+
+def planned_grid_bytes(n_points: int, d: int) -> int:
+    """Return the most that grids of any map take, as all pairs cost less than large ones do."""
+    if d > len(NS_PER_MODE):
+        return 0
+    modes = NS_PER_PAIR * float(n_points) ** 2 / NS_PER_MODE[d - 1]
+    return min(most_grid_bytes(n_points, d), int(16 * modes * (2 + _working_grids(d))))
+
+
+def _working_grids(d: int) -> int:
+    """Return how many arrays of modes a tile takes while it is worked on."""
+    return 4 + math.ceil(1.2 * 2.0**d)
 
 
 def tiles_of_side(y: FloatArray, largest_side: float, eps: float) -> Tiling | None:

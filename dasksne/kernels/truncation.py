@@ -21,7 +21,7 @@ def cut_row(before, after, nearest, edge, limit, beta, shift, far, tail_mass, ne
     edge, limit : float
         Entries with edge (d - nearest) at the limit or beyond are far: dropped in any case.
     beta, shift : float
-        -log p = beta d + shift, of the whole row.
+        -log p = beta (d - nearest) + shift, of the whole row.
     far : float
         The mass of what is far, at most tail_mass.
     tail_mass : float
@@ -42,7 +42,7 @@ def cut_row(before, after, nearest, edge, limit, beta, shift, far, tail_mass, ne
     m = _write_near(before, nearest, edge, limit, near[0])
     m += _write_near(after, nearest, edge, limit, near[0, m:])
     d, x, p = near[0, :m], near[1, :m], near[2, :m]
-    _weights(d, beta, shift, x, p)
+    _weights(d, nearest, beta, shift, x, p)
     smallest = _smallest_kept(x, p, _largest(x), far, tail_mass, near[3])
     cutoff = _cutoff(d, x, smallest)
     count, mass, moment, lost = _sums(d, x, p, cutoff)
@@ -68,10 +68,10 @@ def _largest(x):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _weights(d, beta, shift, x, p):  # type: ignore[no-untyped-def]
+def _weights(d, nearest, beta, shift, x, p):  # type: ignore[no-untyped-def]
     """Write x = -log p and p."""
     for j in range(d.size):
-        x[j] = beta * d[j] + shift
+        x[j] = beta * (d[j] - nearest) + shift
         p[j] = exp_nonpositive(-x[j])
 
 

@@ -1,6 +1,7 @@
 """Limited-memory BFGS with bounded steps, as a value that steps."""
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -25,10 +26,14 @@ SMALLEST_CURVATURE = 1e-10
 class LBFGSState(State):
     """`State`, and the last pairs of steps and changes of the gradient, the oldest first."""
 
-    steps: FloatArray
-    """y_{k+1} - y_k, shape (pairs, N, d)."""
-    changes: FloatArray
-    """gradient_{k+1} - gradient_k, shape (pairs, N, d)."""
+    steps: tuple[FloatArray, ...]
+    """y_{k+1} - y_k, shape (N, d) each; the states before and after share them."""
+    changes: tuple[FloatArray, ...]
+    """gradient_{k+1} - gradient_k, shape (N, d) each."""
+
+    def left(self, reason: str) -> Self:
+        """Return the state stopped, without the pairs."""
+        return replace(self, stopped=reason, steps=(), changes=())
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,6 @@ class LBFGS:
     def start(self, y: FloatArray, evaluation: Evaluation) -> LBFGSState:
         """Return the state at a first map, shape (N, d), whose evaluation is known."""
         y = np.array(y, dtype=np.float64, order="C")
-        none = np.empty((0, *y.shape))
         state = LBFGSState(
             y=y,
             cost=float(evaluation.cost),
@@ -101,8 +105,8 @@ class LBFGS:
             step=0.0,
             stopped=None,
             recent_costs=np.array([evaluation.cost], dtype=np.float64),
-            steps=none,
-            changes=none,
+            steps=(),
+            changes=(),
         )
         return concluded(state, self.max_iter, self.tol)
 
@@ -130,8 +134,8 @@ class LBFGS:
         steps, changes = state.steps, state.changes
         curved = inner(step, change)
         if curved > SMALLEST_CURVATURE * np.sqrt(inner(step, step) * inner(change, change)):
-            steps = np.concatenate([steps, step[np.newaxis]])[-self.memory :]
-            changes = np.concatenate([changes, change[np.newaxis]])[-self.memory :]
+            steps = (*steps, step)[-self.memory :]
+            changes = (*changes, change)[-self.memory :]
         recent = np.append(state.recent_costs, evaluation.cost)[-(WINDOW + 1) :]
         new = LBFGSState(
             y=y,
@@ -154,8 +158,8 @@ class LBFGS:
             state,
             evaluations=state.evaluations + evaluations,
             stopped=stopped,
-            steps=state.steps[:0],
-            changes=state.changes[:0],
+            steps=(),
+            changes=(),
         )
 
     def _inverse_diagonal(self) -> FloatArray | float:

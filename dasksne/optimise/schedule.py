@@ -100,7 +100,7 @@ def stages(
                 )
         if before and before[-1] == perplexity:
             before.pop()
-    few = int(min(early_iterations / max(1, len(before)), max_iter))
+    few = int(min(max(1.0, early_iterations / max(1, len(before))), max_iter))
     return (*(Stage(value, early, few) for value in before), Stage(perplexity, tol, max_iter))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar, get_origin
 
 import numpy as np
 
@@ -27,8 +27,8 @@ NOISE = 1e-8
 class State:
     """What every optimiser knows after an iteration.
 
-    Its fields, and those that an optimiser adds, are arrays, numbers, text or None: nothing that a
-    checkpoint could not hold.
+    Its fields, and those that an optimiser adds, are arrays, tuples of equally large ones, numbers,
+    text or None: nothing that a checkpoint could not hold.
     """
 
     y: FloatArray
@@ -47,6 +47,10 @@ class State:
     """Why the optimiser is done, in words; None while it is not."""
     recent_costs: FloatArray
     """Costs of the last iterations, the oldest first; at most WINDOW + 1."""
+
+    def left(self, reason: str) -> Self:
+        """Return the state stopped for good; what only further steps need is given up."""
+        return replace(self, stopped=reason)
 
 
 S = TypeVar("S", bound=State)
@@ -124,7 +128,11 @@ def state_to_dict(state: State) -> dict[str, StateValue]:
     >>> state_from_dict(LBFGSState, values).cost
     25.0
     """
-    return {field.name: getattr(state, field.name) for field in fields(state)}
+    given = {field.name: getattr(state, field.name) for field in fields(state)}
+    return {
+        name: np.array(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+    }
 
 
 def state_from_dict(kind: type[S], values: Mapping[str, StateValue]) -> S:
@@ -141,7 +149,12 @@ def state_from_dict(kind: type[S], values: Mapping[str, StateValue]) -> S:
             f"cannot restore {kind.__name__}: missing {sorted(names - set(values))}, "
             f"unknown {sorted(set(values) - names)}"
         )
-    return kind(**values)  # type: ignore[arg-type]
+    of_arrays = {field.name for field in fields(kind) if get_origin(field.type) is tuple}
+    given = {
+        name: tuple(value) if name in of_arrays else value  # type: ignore[arg-type]
+        for name, value in values.items()
+    }
+    return kind(**given)  # type: ignore[arg-type]
 
 
 def concluded(state: S, max_iter: int, tol: float) -> S:

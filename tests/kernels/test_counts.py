@@ -52,10 +52,10 @@ def test_given_precision(distances):
 
 def test_counts_need_not_be_whole(distances):
     counts = COUNTS + 0.25
-    beta, log_z, entropy, *_ = calibrate(distances[2:7], 2, 8.0, counts=counts)
+    beta, nearest, log_z, entropy, *_ = calibrate(distances[2:7], 2, 8.0, counts=counts)
     times = np.tile(counts, (5, 1))
     times[np.arange(5), np.arange(2, 7)] -= 1.0
-    p = np.exp(-beta[:, None] * distances[2:7] - log_z[:, None])
+    p = np.exp(-beta[:, None] * (distances[2:7] - nearest[:, None]) - log_z[:, None])
     np.testing.assert_allclose(np.sum(times * p, axis=1), 1.0, rtol=ROUNDING)
     np.testing.assert_allclose(-np.sum(times * p * np.log(p), axis=1), np.log(8.0), rtol=1e-10)
     np.testing.assert_allclose(entropy, np.log(8.0), rtol=1e-10)

@@ -181,7 +181,8 @@ def test_calibration_of_points_that_are_no_columns(rng, n):
     distances[1] = 2.0
     distances[2, :6] = 0.0
     found = calibrate(distances, n, 5.0)
-    log_p = -found.precision[:, np.newaxis] * distances - found.log_normaliser[:, np.newaxis]
+    excess = distances - found.nearest[:, np.newaxis]
+    log_p = -found.precision[:, np.newaxis] * excess - found.log_normaliser[:, np.newaxis]
     np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1.0, rtol=1e-12)
     reached = np.log([5.0, n, 6.0, 5.0, 5.0, 5.0])
     np.testing.assert_allclose(-np.sum(np.exp(log_p) * log_p, axis=1), reached, atol=1e-10)

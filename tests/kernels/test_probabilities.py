@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 import reference
+from scipy.sparse import csr_array
 
-from dasksne.kernels.calibration import Calibration, calibrate
-from dasksne.kernels.probabilities import conditional_probabilities, joint_probabilities
+from dasksne.kernels.calibration import Calibration, calibrate, normalise
+from dasksne.kernels.probabilities import (
+    conditional_probabilities,
+    joint_probabilities,
+    kept_probabilities,
+)
 
 PERPLEXITY = 8.0
 
@@ -90,3 +95,57 @@ def test_distances_may_be_overwritten_by_their_probabilities(distances, calibrat
     expected = conditional(distances, calibration)
     conditional_probabilities(distances, 0, calibration, distances)
     np.testing.assert_array_equal(distances, expected)
+
+
+def grid(n, d):
+    axes = np.meshgrid(*[np.linspace(0.0, 1.0, n)] * d)
+    return np.stack([axis.ravel() for axis in axes], axis=1)
+
+
+def with_a_sentinel(rng):
+    x = rng.normal(size=(60, 3))
+    x[0] = 1e17
+    return x
+
+
+FAR = {
+    "a grid, ties but for rounding": (lambda _: grid(7, 3), 5.0),
+    "a square grid": (lambda _: grid(20, 2), 4.0),
+    "one row that says nothing": (with_a_sentinel, 5.0),
+    "all far and equally so": (lambda _: 1e8 * np.eye(60), 5.0),
+    "pairs far apart": (lambda rng: np.repeat(1e9 * np.eye(30), 2, 0) + rng.random((60, 30)), 3.0),
+    "far beside its spread": (lambda rng: 1e9 * np.eye(60) + rng.random((60, 60)), 5.0),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize("tail_mass", [0.0, 1e-3])
+def test_rows_sum_to_one_however_far_the_nearest_is_beside_the_spread(rng, name, tail_mass):
+    make, perplexity = FAR[name]
+    distances = reference.squared_distances(make(rng))
+    found = calibrate(distances, 0, perplexity, tail_mass)
+    p = conditional(distances, found)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+    whole = slice(0, len(p))
+    np.testing.assert_allclose(joint(distances, found, whole, whole), p + p.T, rtol=1e-12)
+    data, indices, indptr = kept_probabilities(distances, 0, found)
+    np.testing.assert_array_equal(csr_array((data, indices, indptr), p.shape).toarray(), p)
+    if tail_mass == 0.0:
+        expected = np.exp(reference.log_probabilities(distances, found.precision))
+        np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-300)
+
+
+def test_ties_that_rounding_breaks_share_a_row():
+    found = calibrate(reference.squared_distances(grid(7, 3)), 0, 5.0)
+    inner = np.all((grid(7, 3) > 0.0) & (grid(7, 3) < 1.0), axis=1)
+    np.testing.assert_allclose(found.entropy[inner], np.log(6.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1e-9, 1e-5])
+def test_rows_sum_to_one_for_a_width_far_too_small(rng, width):
+    distances = reference.squared_distances(rng.normal(size=(50, 3)))
+    found = normalise(distances, 0, width**-2.0)
+    p = conditional(distances, found)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-12)
+    expected = np.exp(reference.log_probabilities(distances, found.precision))
+    np.testing.assert_allclose(p, expected, rtol=1e-12, atol=1e-300)

@@ -33,7 +33,8 @@ class PlainSNE:
         distances = squared_distances(x)
         self.n_points = len(x)
         found = calibrate(distances, 0, perplexity)
-        log_p = -found.precision[:, np.newaxis] * distances - found.log_normaliser[:, np.newaxis]
+        excess = distances - found.nearest[:, np.newaxis]
+        log_p = -found.precision[:, np.newaxis] * excess - found.log_normaliser[:, np.newaxis]
         p = np.exp(log_p)
         np.fill_diagonal(p, 0.0)
         self.p_log_p = float(np.sum(p * np.where(p > 0.0, log_p, 0.0)))

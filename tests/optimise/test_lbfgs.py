@@ -137,7 +137,7 @@ def test_bad_curvature_restarts_from_the_gradient(sne, random_map):
     state = run(LBFGS(max_iter=8), sne, random_map)[-1]
     assert len(state.steps) == 8
     # Pairs that turn the direction uphill, as after a jump of the cost's noise.
-    values = {**state_to_dict(state), "changes": -state.changes, "stopped": None}
+    values = {**state_to_dict(state), "changes": -np.array(state.changes), "stopped": None}
     poisoned = state_from_dict(optimiser.state_type, values)
     restarted = step(optimiser, poisoned, sne)
     assert len(restarted.steps) == 0

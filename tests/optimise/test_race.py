@@ -78,6 +78,24 @@ def test_the_same_map_turned_or_mirrored_does_not_go_on(rng):
     assert [state.stopped for state in leave_behind(early)] == [None, None]
 
 
+def test_points_as_far_from_the_centre_elsewhere_make_another_map():
+    turn = np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False)
+    ring = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    states = [
+        running(10.0, 1.0, y=ring),
+        running(10.5, 1.0, y=ring[[5, 2, 8, 0, 11, 3, *range(6)]]),
+    ]
+    assert [state.stopped for state in leave_behind(states)] == [None, None]
+
+
+def test_what_is_left_behind_gives_its_pairs_up():
+    pair = (np.ones((2, 2)),)
+    states = [replace(running(cost, 0.1), steps=pair, changes=pair) for cost in (10.0, 90.0)]
+    first, left = leave_behind(states)
+    assert left.stopped == BEHIND
+    assert (first.steps, left.steps, left.changes) == (pair, (), ())
+
+
 def test_it_is_over_when_only_the_leader_runs():
     first, second = running(1.0, 0.5), running(2.0, 0.5)
     assert is_open([first, second])

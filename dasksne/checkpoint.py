@@ -8,6 +8,8 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
+from dasksne.damage import reading
+from dasksne.errors import DamageError
 from dasksne.run import PLAIN, Run
 
 POINTER = "checkpoint"
@@ -45,12 +47,19 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
 
 
 def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest checkpoint that reads whole, or None, and the names of damaged ones."""
+    """Return the newest checkpoint that reads whole, or None, and the names of damaged ones.
+
+    Raises
+    ------
+    StoreError
+        One cannot be read now: to go on from another would cost it.
+    """
     damaged: list[str] = []
     for name in _names(run):
         try:
-            return _read(run, name), damaged
-        except Exception:  # noqa: BLE001 - damage has no class of its own
+            with reading(f"checkpoint {name} of {run.url}"):
+                return _read(run, name), damaged
+        except DamageError:
             damaged.append(name)
     return None, damaged
 

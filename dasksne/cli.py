@@ -16,7 +16,6 @@ from dasksne.estimate import estimate
 from dasksne.estimator import SNE, resume
 from dasksne.executor import connected
 from dasksne.files import Taken, read_array, read_input, read_labels, require_writable, write_map
-from dasksne.labels import keep_labels
 from dasksne.opened import open_run
 from dasksne.options import JSON, cluster_options, in_shell_words, input_options, sne_options
 from dasksne.pictures import plot, require_drawable
@@ -156,9 +155,8 @@ def embed(
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run), _about(input):
-        model.fit(data.X, sample_weight=weights)
-    if data.labels is not None:
-        keep_labels(run, data.labels)
+        # As model.fit, whose run has no labels.
+        model._fit(data.X, sample_weight=weights, labels=data.labels)  # noqa: SLF001
     _report(output, options["storage_options"], picture)
 
 

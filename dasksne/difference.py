@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dasksne.errors import StoreError
+from dasksne.errors import DamageError
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
 
@@ -48,5 +48,5 @@ def _options(store: Run, there: dict[str, Any], settings: Settings) -> Iterator[
 def _is_kept(store: Run, name: str, settings: Settings) -> bool:
     try:
         return np.array_equal(store.read_whole(ARRAYS[name]), settings.arrays[name])
-    except StoreError:
+    except DamageError:
         return False

@@ -15,6 +15,10 @@ class StoreError(DasksneError, OSError):
     """A store exists already, cannot be written, or holds something else."""
 
 
+class DamageError(StoreError):
+    """What a store holds is not what was written there."""
+
+
 class ResourceError(MemoryError, DasksneError):  # in this order Dask can send it from a worker
     """The work cannot fit in the memory or on the disk that was found."""
 

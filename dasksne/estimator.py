@@ -372,14 +372,19 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 executor=executor,
             )
 
-    def _fit(self, X: Any, sample_weight: Any) -> Data:
+    def _fit(
+        self, X: Any, sample_weight: Any, labels: npt.NDArray[np.generic] | None = None
+    ) -> Data:
+        """Compute the map of X; a run keeps the labels of its points from its beginning."""
         settings, data = self._settings(), self._data(X)
         task = weighted_task(data, settings, sample_weight, self._run())
-        result = self._fit_all(task.data, task.settings)
+        result = self._fit_all(task.data, task.settings, labels)
         self._keep(result if task.fitted is None else _with_others(result, data, task.fitted))
         return data
 
-    def _fit_all(self, data: Data, settings: Settings) -> launch.Result:
+    def _fit_all(
+        self, data: Data, settings: Settings, labels: npt.NDArray[np.generic] | None
+    ) -> launch.Result:
         settings = planning.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
             return launch.launch(
@@ -390,6 +395,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 watcher=watcher,
                 feature_names=getattr(self, "feature_names_in_", None),
+                labels=labels,
             )
 
     def _run(self) -> Run | None:

@@ -53,7 +53,10 @@ def go_through_stages(
     y = start
     state: State
     unreached, tails, constant_cost = 0, None, np.nan
-    for k in range(restored["stage"] if restored else 0, len(schedule)):
+    first = restored["stage"] if restored else 0
+    if restored and first + 1 < len(schedule) and _has_stopped(restored):
+        y, first, restored = restored[f"{_prefix(0)}y"], first + 1, None
+    for k in range(first, len(schedule)):
         last = k + 1 == len(schedule)
         if job.stopped and not last:
             continue
@@ -275,6 +278,11 @@ def _restored_states(optimiser: Optimiser[Any], values: dict[str, Any]) -> list[
         )
         for i in range(values["states"])
     ]
+
+
+def _has_stopped(values: dict[str, Any]) -> bool:
+    """Say whether a checkpoint holds the end of a stage: nothing of that is needed but its map."""
+    return values["states"] == 1 and values[f"{_prefix(0)}stopped"] is not None
 
 
 def _prefix(i: int) -> str:

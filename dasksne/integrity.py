@@ -6,7 +6,8 @@ value, which no finished block begins with. Row blocks are computed again, X can
 
 import warnings
 
-from dasksne.errors import ClusterError, StoreError
+from dasksne.damage import reading
+from dasksne.errors import DamageError, InvalidInputError, StoreError
 from dasksne.executor import Executor
 from dasksne.kernels.calibration import Calibration
 from dasksne.plan import Plan
@@ -16,18 +17,42 @@ from dasksne.staging import look_at, look_at_array, stored_x, x_in_memory
 
 
 def create_arrays(run: Run, plan: Plan, settings: Settings) -> None:
-    """Add the arrays that row blocks are written to, where they are not there as they should be."""
+    """Add the arrays that row blocks are written to."""
+    run.create_calibration(plan.n_points, plan.block_rows)
+    for name in _pairwise(plan, settings):
+        _create_pairwise(run, name, plan)
+
+
+def remake_damaged_arrays(run: Run, plan: Plan, settings: Settings) -> None:
+    """Make those of them anew that are not there as they should be, empty; say which."""
     n = plan.n_points
-    if not all(_is_intact(run, name, (n,), (min(plan.block_rows, n),)) for name in CALIBRATION):
+    columns = (n,), (min(plan.block_rows, n),)
+    damaged = [name for name in CALIBRATION if not _is_intact(run, name, *columns)]
+    if damaged:  # a block is finished with all of them, and so is none
         run.create_calibration(n, plan.block_rows)
-    for name in (*_dense(plan, settings), *(name for name in settings.save if name == "Q")):
-        dtype = plan.dtype
-        if not _is_intact(run, name, (n, n), plan.pair_chunks, dtype):
-            run.create_array(name, (n, n), plan.pair_chunks, dtype)
+    for name in _pairwise(plan, settings):
+        if not _is_intact(run, name, (n, n), plan.pair_chunks, plan.dtype):
+            damaged.append(name)
+            _create_pairwise(run, name, plan)
+    if damaged:
+        warnings.warn(
+            f"{', '.join(damaged)} of {run.url} cannot be read as what was written, and will be "
+            "computed again",
+            stacklevel=4,
+        )
+
+
+def _create_pairwise(run: Run, name: str, plan: Plan) -> None:
+    run.create_array(name, (plan.n_points, plan.n_points), plan.pair_chunks, plan.dtype)
+
+
+def _pairwise(plan: Plan, settings: Settings) -> tuple[str, ...]:
+    """Return the names of the (N, N) arrays of a run."""
+    return (*_dense(plan, settings), *(name for name in settings.save if name == "Q"))
 
 
 def _dense(plan: Plan, settings: Settings) -> tuple[str, ...]:
-    """Return the names of the (N, N) arrays that calibration writes."""
+    """Return the names of those that calibration writes."""
     p = ("P",) if plan.keeps_p and settings.tail_mass == 0.0 else ()
     return (*p, *(name for name in settings.save if name == "distances"))
 
@@ -37,7 +62,7 @@ def _is_intact(
 ) -> bool:
     try:
         array = run.array(name)
-    except Exception:  # noqa: BLE001 - damage has no class of its own
+    except DamageError:
         return False
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
     return array.shape == shape and array.chunks == chunks and array.dtype == dtype
@@ -77,7 +102,7 @@ def _complaint(rows: slice, run: Run, names: tuple[str, ...], sparse: bool) -> s
             run.read_whole(name, rows)
         if sparse:
             run.read_sparse("P", rows.start)
-    except StoreError as error:
+    except DamageError as error:
         return str(error)
     return None
 
@@ -89,14 +114,13 @@ def require_same_data(
     damage = f"X in {run.url} is not what it was when the run began"
     anew = "start anew from the data with overwrite=True"
     try:
-        look = (
-            look_at(executor, stored_x(run), metric)
-            if by_workers
-            else look_at_array(x_in_memory(run), metric)
-        )
-    except ClusterError:
-        raise
-    except Exception as error:
+        with reading(f"X of {run.url}"):
+            look = (
+                look_at(executor, stored_x(run), metric)
+                if by_workers
+                else look_at_array(x_in_memory(run), metric)
+            )
+    except (DamageError, InvalidInputError) as error:
         raise StoreError(f"{damage} ({error}); {anew}") from error
     if look.fingerprint != fingerprint:
         raise StoreError(f"{damage} (its SHA-256 differs); {anew}")

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 
 from dasksne import checkpoint
 from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.components import weighted_mean
 from dasksne.difference import difference
-from dasksne.errors import SchedulerLostError, StoreError
+from dasksne.errors import DamageError, SchedulerLostError, StoreError
 from dasksne.executor import Executor, current_executor, reconnected
 from dasksne.fit import go_through_stages
-from dasksne.integrity import create_arrays, require_same_data
+from dasksne.integrity import create_arrays, remake_damaged_arrays, require_same_data
 from dasksne.job import Job, Outcome, Watcher, make_schedule
+from dasksne.labels import keep_labels
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.plan import Plan
@@ -74,6 +76,7 @@ def launch(
     memory_limit: int | None,
     watcher: Watcher,
     feature_names: Sequence[str] | None = None,
+    labels: npt.NDArray[np.generic] | None = None,
 ) -> Result:
     """Compute the map of x.
 
@@ -90,9 +93,11 @@ def launch(
     watcher : Watcher
     feature_names : sequence of str, optional
         Of the columns of x, for the run to keep.
+    labels : ndarray of shape (N,), optional
+        Of the points, for the run to keep.
     """
     try:
-        return _launch(x, settings, store, overwrite, memory_limit, watcher, feature_names)
+        return _launch(x, settings, store, overwrite, memory_limit, watcher, feature_names, labels)
     except SchedulerLostError as lost:
         if store is None or not store.holds_a_run():
             raise
@@ -110,6 +115,7 @@ def _launch(
     memory_limit: int | None,
     watcher: Watcher,
     feature_names: Sequence[str] | None,
+    labels: npt.NDArray[np.generic] | None,
 ) -> Result:
     settings.require_fits(*x.shape)
     executor = current_executor()
@@ -174,7 +180,7 @@ def _launch(
         if store is not None:
             tell_of_blind(blind, store.url)
             known = given or (None if settings.prepares else look.fingerprint)
-            _record(job, look, preparation, known, feature_names)
+            _record(job, look, preparation, known, feature_names, labels)
         outcome = _carry_out(job, look)
     if store is not None:
         fitted = _stored_map(store, preparation, settings, planned)
@@ -241,9 +247,8 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
-        raise StoreError(
-            f"{run.url} stopped before its data was stored; start it anew with overwrite=True"
-        )
+        how = "start it anew" if run.path is not None else "start it anew with overwrite=True"
+        raise StoreError(f"{run.url} stopped before its data was stored; {how}")
     arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
     settings = Settings.from_json(state["parameters"], arrays)
     plan = Plan(**state["plan"])
@@ -251,7 +256,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
     if state["status"] == "finished":
         try:
             found = kept_outcome(run)
-        except StoreError as damage:
+        except DamageError as damage:
             warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
         else:
             return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
@@ -262,7 +267,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
-        create_arrays(run, plan, settings)
+        remake_damaged_arrays(run, plan, settings)
         mean = np.array(state["mean"])
         look = Look(state["exponent"], mean, state["fingerprint"], settings.sample_weight)
         rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)
@@ -328,6 +333,7 @@ def _record(
     preparation: Preparation | None,
     given: str | None,
     feature_names: Sequence[str] | None,
+    labels: npt.NDArray[np.generic] | None,
 ) -> None:
     """Write all that a resume needs, before any work is done.
 
@@ -341,6 +347,8 @@ def _record(
     for name, values in settings.arrays.items():
         run.create_array(ARRAYS[name], values.shape, values.shape)
         run.write(ARRAYS[name], slice(None), values)
+    if labels is not None:
+        keep_labels(run, labels)
     run.update(
         status="started",
         parameters=settings.to_json(),

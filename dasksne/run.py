@@ -43,7 +43,8 @@ from scipy.sparse import csr_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
-from dasksne.errors import StoreError
+from dasksne.damage import reading
+from dasksne.errors import DamageError, StoreError
 from dasksne.kernels.calibration import Calibration
 from dasksne.types import FloatArray, IntArray
 
@@ -95,12 +96,13 @@ class Run:
         return None if "://" in self.url else Path(self.url)
 
     def create(self, *, overwrite: bool, difference: str = "") -> None:
-        """Make the run's group, empty.
+        """Make the run's group, empty; who calls has locked it.
 
         Parameters
         ----------
         overwrite : bool
-            Whether a run that is there is replaced.
+            Whether a run that is there is replaced; one that ended before it had its data is, but
+            not at a URL, where nothing tells it from one that is storing its data.
         difference : str
             In what it differs from the one to be made, for the error.
 
@@ -110,7 +112,7 @@ class Run:
             Something is there already, or it cannot be written.
         """
         if self.holds_a_run():
-            if not overwrite:
+            if not (overwrite or self.is_stillborn()):
                 raise StoreError(
                     f"{self.url} holds a run already{difference}; go on with it by "
                     "dasksne.resume(path) or "
@@ -120,17 +122,30 @@ class Run:
         elif self._is_taken():
             raise StoreError(f"{self.url} exists and is not a dasksne run; choose another path")
         try:
-            group = zarr.open_group(self.url, mode="w-", **self._options())
-            group.attrs[ATTRIBUTE] = {"format": FORMAT, "status": "created"}
+            zarr.create_group(
+                self.url,
+                attributes={ATTRIBUTE: {"format": FORMAT, "status": "created"}},
+                **self._options(),
+            )
         except OSError as error:
             raise StoreError(f"{self.url} cannot be written: {error}") from error
 
     def holds_a_run(self) -> bool:
-        """Say whether a dasksne run is there, finished or not."""
+        """Say whether a dasksne run is there, finished or not.
+
+        Raises
+        ------
+        StoreError
+            The place cannot be read now.
+        """
         try:
             return ATTRIBUTE in self.group().attrs
-        except (OSError, ValueError):  # nothing, something else, or not readable
+        except DamageError:  # nothing, or something else
             return False
+
+    def is_stillborn(self) -> bool:
+        """Say whether a run that is locked ended before its data was stored: nothing goes on."""
+        return self.path is not None and self.state["status"] == "created"
 
     def require(self) -> None:
         """Raise StoreError unless a run of a known format is there."""
@@ -157,8 +172,9 @@ class Run:
         return {"storage_options": dict(self.storage_options)} if self.storage_options else {}
 
     def group(self, mode: str = "r") -> zarr.Group:
-        """Open the run's group."""
-        return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
+        """Open the run's group; raise as `array` does."""
+        with reading(self.url):
+            return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
 
     def delete(self, name: str = "") -> None:
         """Remove an array or group, or the whole run; nothing happens if it is not there."""
@@ -190,8 +206,10 @@ class Run:
         group.attrs[ATTRIBUTE] = {**self.state, **values}
 
     def has(self, name: str) -> bool:
-        """Say whether an array or group is there."""
-        return name in self.group()
+        """Say whether an array or group is there; raise as `array` does where that is not sure."""
+        group = self.group()
+        with reading(f"{name} of {self.url}"):
+            return name in group
 
     def members(self, name: str) -> list[str]:
         """Return the names of what a group holds."""
@@ -222,14 +240,23 @@ class Run:
         )
 
     def array(self, name: str, mode: str = "r") -> "zarr.Array[Any]":
-        """Open an array; raise StoreError where its chunks cannot be what a run has."""
-        array = zarr.open_array(
-            self.url,
-            path=name,
-            mode=mode,
-            config={"write_empty_chunks": True},
-            **self._options(),
-        )
+        """Open an array.
+
+        Raises
+        ------
+        DamageError
+            It is not there, or its description makes no sense.
+        StoreError
+            It cannot be read now, or its chunks take more than all memory.
+        """
+        with reading(f"{name} of {self.url}"):
+            array = zarr.open_array(
+                self.url,
+                path=name,
+                mode=mode,
+                config={"write_empty_chunks": True},
+                **self._options(),
+            )
         require_bounded_chunks(array, f"{name} of {self.url}")
         return array
 
@@ -238,29 +265,36 @@ class Run:
         self.array(name, "r+")[rows] = values
 
     def read(self, name: str, rows: slice = slice(None)) -> FloatArray:
-        """Read rows of an array; raise StoreError where they cannot be what a run has."""
-        array = self.array(name)
-        require_bounded_rows(array, f"{name} of {self.url}", rows)
-        return np.asarray(array[rows])
+        """Read rows of an array; what is missing of it is not told from what was not written yet.
+
+        Raises
+        ------
+        DamageError
+            A chunk is not what was written.
+        StoreError
+            They cannot be read now, or they take more than all memory.
+        """
+        return _read_rows(self.array(name), self._named(name, rows), rows)
+
+    def _named(self, name: str, rows: slice) -> str:
+        where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
+        return f"{name} of {self.url}{where}"
 
     def read_whole(self, name: str, rows: slice = slice(None)) -> "npt.NDArray[Any]":
         """Read rows of an array, from the first of a chunk; all of its chunks must be sound.
 
         Raises
         ------
-        StoreError
+        DamageError
             A chunk is missing, or is not what was written.
+        StoreError
+            They cannot be read now, or they take more than all memory.
         """
-        where = "" if rows == slice(None) else f", rows {rows.start} to {rows.stop}"
-        try:
-            array = self.array(name)
-            require_bounded_rows(array, f"{name} of {self.url}", rows)
-            values = np.asarray(array[rows])
-        except Exception as error:
-            raise StoreError(f"{name} of {self.url}{where}: {error}") from error
+        array = self.array(name)
+        values = _read_rows(array, self._named(name, rows), rows)
         firsts = values[tuple(slice(None, None, size) for size in array.chunks)]
         if np.any(_is_fill(firsts)):
-            raise StoreError(f"{name} of {self.url}{where}: a chunk is missing")
+            raise DamageError(f"{self._named(name, rows)}: a chunk is missing")
         return values
 
     def write_sparse(
@@ -315,14 +349,20 @@ class Run:
         """Return what can be read of an array, NaN elsewhere; add what is wrong there to damage."""
         try:
             return self.read(name)
-        except Exception:  # noqa: BLE001 - damage has no class of its own
+        except DamageError:
             values = np.full(n_points, np.nan)
         for rows in blocks:
             try:
                 values[rows] = self.read(name, rows)
-            except Exception as error:  # noqa: BLE001
-                damage[rows.start] = f"{name}, rows {rows.start} to {rows.stop}: {error}"
+            except DamageError as error:
+                damage[rows.start] = str(error)
         return values
+
+
+def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray[Any]":
+    require_bounded_rows(array, what, rows)
+    with reading(what):
+        return np.asarray(array[rows])
 
 
 def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str) -> csr_array:
@@ -330,7 +370,7 @@ def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str
 
     Raises
     ------
-    StoreError
+    DamageError
         They are none of such a shape: what works on one trusts its indices.
     """
     try:
@@ -339,7 +379,7 @@ def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str
         if not matrix.has_canonical_format:
             raise ValueError("the columns of a row must ascend")  # noqa: TRY301 - said below
     except ValueError as error:
-        raise StoreError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
+        raise DamageError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
     return matrix
 
 

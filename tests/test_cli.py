@@ -353,11 +353,11 @@ def _options_of_embed(monkeypatch, *arguments):
     """Return the parameters of the estimator that embed would fit."""
     seen = {}
 
-    def fit_nothing(model, _data, **_weights):
+    def fit_nothing(model, _data, **_more):
         seen.update(model.get_params())
         raise ValueError("enough seen")
 
-    monkeypatch.setattr(dasksne.SNE, "fit", fit_nothing)
+    monkeypatch.setattr(dasksne.SNE, "_fit", fit_nothing)
     command("embed", "features.npy", "-o", "map.zarr", *arguments, code=2)
     return seen
 
@@ -384,11 +384,16 @@ def test_an_interrupted_run_is_kept_and_goes_on_to_the_same_map(monkeypatch):
 
 
 def test_a_run_interrupted_among_the_affinities_is_kept_too(monkeypatch):
+    """With the labels of its points."""
+    labels = [*"abc"] * 30
+    np.save("labels.npy", labels)
+    embed = ("embed", "features.npy", "-o", "map.zarr", *QUICK, "--labels", "labels.npy")
     with monkeypatch.context() as context:
         _interrupt(context, Reporter, "blocks_done", after=1)
-        done = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+        done = command(*embed, code=130)
     assert "dasksne resume" in done.stderr
     assert values(command("resume", "map.zarr").stdout)["status"] == "finished"
+    assert dasksne.open_run("map.zarr").labels.tolist() == labels
 
 
 def test_a_run_interrupted_before_it_has_its_data_leaves_nothing(monkeypatch):

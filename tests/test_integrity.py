@@ -1,5 +1,6 @@
 """A damaged store: what is damaged is found, said, and computed again to the same bits."""
 
+import errno
 import os
 import random
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import dasksne
 from dasksne import affinities, checkpoint
-from dasksne.errors import StoreError
+from dasksne.errors import DamageError, StoreError
 from dasksne.run import Run
 
 pytestmark = pytest.mark.slow
@@ -129,7 +130,7 @@ def test_every_flipped_bit_is_found(tmp_path, stopped, seed):
     name = str(file.relative_to(store)).partition("/c/")[0]
     try:
         changed = not np.array_equal(Run.locate(store).read(name), Run.locate(kept).read(name))
-    except (RuntimeError, ValueError):
+    except DamageError:
         changed = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -155,11 +156,41 @@ def test_an_array_without_its_description_is_made_anew(data, store, monkeypatch,
     file = store / name / "zarr.json"
     file.write_text(file.read_text().replace("96", "98") if "shape" in damage else damage)
     seen = count_blocks(monkeypatch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         found = dasksne.resume(store)
+    assert str(caught[0].message).startswith(f"{name} of {store} cannot be read as what was")
     assert seen == [0, 32, 64]
     np.testing.assert_array_equal(found.embedding_, expected.embedding_)
+
+
+@pytest.mark.parametrize(
+    "place", ["P/zarr.json", "P/c", "kept/zarr.json", "precision/c", "X/c", "checkpoints", ""]
+)
+@pytest.mark.parametrize("error", [errno.EMFILE, MemoryError], ids=str)
+def test_an_error_that_passes_costs_nothing(tmp_path, stopped, monkeypatch, place, error):
+    kept, expected = stopped
+    store = tmp_path / "run.zarr"
+    subprocess.run(["cp", "-r", kept, store], check=True)
+    before = contents(store)
+    read_bytes = Path.read_bytes
+
+    def fail(path):
+        if path.is_relative_to(store) and str(path.relative_to(store)).startswith(place):
+            raise OSError(error, os.strerror(error)) if isinstance(error, int) else error
+        return read_bytes(path)
+
+    said = (MemoryError, None) if error is MemoryError else (StoreError, "cannot be read now: .*24")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(said[0], match=said[1]):
+            dasksne.resume(store)
+    assert contents(store) == before
+    np.testing.assert_array_equal(dasksne.resume(store).embedding_, expected.embedding_)
+
+
+def contents(store):
+    return {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("damage", [flip, remove, "other data"])

@@ -181,7 +181,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(data, weights, tmp_path)
 
 def test_many_points_start_at_the_target_without_a_coarse_stage(monkeypatch):
     seen = []
-    monkeypatch.setattr(dasksne.SNE, "_fit_all", lambda *given: seen.append(given[-1]))
+    monkeypatch.setattr(dasksne.SNE, "_fit_all", lambda *given: seen.append(given[2]))
     monkeypatch.setattr(dasksne.SNE, "_keep", lambda *_: None)
     for given in (None, np.full(30_000, 2.0)):
         dasksne.SNE().fit(np.zeros((30_000, 1)), sample_weight=given)

@@ -242,7 +242,7 @@ def test_a_task_that_kills_its_workers_is_named(tmp_path, data, store, monkeypat
             with pytest.raises(ResourceError, match=said) as caught:
                 sne(store=store, block_rows=320, annealing=None).fit(data)
     needs, how = caught.value.__notes__
-    assert needs.startswith("a block of 320 rows needs about 3.1 MB: give workers more memory")
+    assert needs.startswith("a block of 300 rows needs about 2.9 MB: give workers more memory")
     assert "block_rows=" in needs
     assert "dasksne resume" in how
 

@@ -293,6 +293,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
             )
         if values is not None:
             job.history = [tuple(row) for row in values["history"].tolist()]
+            job.spent = int(values["spent"])
             job.seconds = float(values["seconds"])
         outcome = _carry_out(job, look, values)
     return Result(outcome, plan, settings, _stored_map(run, preparation, settings, plan))

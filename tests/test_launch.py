@@ -183,7 +183,7 @@ def test_a_start_that_was_given_is_kept(data, store, rng):
     with pytest.raises(KeyboardInterrupt):
         sne(init=init, store=store, callbacks=interrupt_at(0, 1)).fit(data)
     Run.locate(store).delete("checkpoints")
-    Run.locate(store).group("r+").attrs[checkpoint.POINTER] = {"names": []}
+    Run.locate(store).update(**{checkpoint.POINTER: []})
     assert_same_run(dasksne.resume(store), expected)
 
 
@@ -232,7 +232,7 @@ def test_a_resumed_model_has_the_options_of_the_run(data, store):
 
 def newest(store):
     run = Run.locate(store)
-    return run.path / "checkpoints" / run.group().attrs[checkpoint.POINTER]["names"][0]
+    return run.path / "checkpoints" / run.state[checkpoint.POINTER][0]
 
 
 def test_a_damaged_checkpoint_costs_an_iteration_only(data, store):

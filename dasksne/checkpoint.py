@@ -63,6 +63,18 @@ def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
     return None, damaged
 
 
+def tidy(run: Run) -> None:
+    """Remove what is half written or should be deleted, of processes that were killed meanwhile.
+
+    Who calls has locked the run; at a URL, where there is no lock, all stays.
+    """
+    if run.path is not None:
+        kept = _names(run)
+        for folder in (run.path / "checkpoints").glob("[0-9]*"):
+            if folder.name not in kept:
+                run.delete(f"checkpoints/{folder.name}")
+
+
 def _names(run: Run) -> list[str]:
     """Return the names of the checkpoints that are kept, the newest first."""
     return [str(name) for name in run.state.get(POINTER, [])]

@@ -261,6 +261,8 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         else:
             return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
     with locked(run), current_executor() as executor:
+        run.tidy()
+        checkpoint.tidy(run)
         blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
         tell_of_blind(blind, run.url)

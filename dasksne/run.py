@@ -61,6 +61,10 @@ COMPRESSED = (ZstdCodec(level=0, checksum=True),)
 CHECKED = (Crc32cCodec(),)
 PLAIN = ()
 """Codecs of an array; what has none is checked by other means."""
+DELETING = ".deleting"
+"""How the name of a folder ends while it is deleted."""
+PARTIAL = ".partial"
+"""How the name of a file ends while Zarr writes it."""
 ATTRIBUTE = "dasksne"
 COPY = "attributes"
 """Of the attributes, written before they are: one of the two is always whole."""
@@ -127,6 +131,8 @@ class Run:
             self.delete()
         elif self._is_taken():
             raise StoreError(f"{self.url} exists and is not a dasksne run; choose another path")
+        elif self.path is not None:  # a deletion may have been cut short
+            shutil.rmtree(_doomed(self.path), ignore_errors=True)
         try:
             zarr.create_group(
                 self.url,
@@ -189,18 +195,29 @@ class Run:
             # Renamed first: a deletion that is cut short leaves nothing that could be read.
             target = self.path / name if name else self.path
             if target.exists():
-                doomed = target.with_name(f".{target.name}.deleting")
+                doomed = _doomed(target)
                 shutil.rmtree(doomed, ignore_errors=True)
                 target.rename(doomed)
                 shutil.rmtree(doomed)
         elif name:
-            group = self.group("r+")
-            if name in group:
-                del group[name]
+            del self.group("r+")[name]
         else:
             files, path = url_to_fs(self.url, **dict(self.storage_options))
             if files.exists(path):
                 files.rm(path, recursive=True)
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed have left half written or half deleted.
+
+        Who calls has locked the run; at a URL there is no lock, and no such leftover.
+        """
+        if self.path is None:
+            return
+        found = [path for path in self.path.rglob(".*") if path.name.endswith(DELETING)]
+        for path in (_doomed(self.path), *found):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.path.rglob(f"*{PARTIAL}"):
+            path.unlink(missing_ok=True)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -402,6 +419,11 @@ class Run:
             except DamageError as error:
                 damage[rows.start] = str(error)
         return values
+
+
+def _doomed(path: Path) -> Path:
+    """Return the name that a folder has while it is deleted."""
+    return path.with_name(f".{path.name}{DELETING}")
 
 
 def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray[Any]":

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import pytest
 from same import assert_same_run
 
 import dasksne
-from dasksne import affinities, checkpoint
+from dasksne import affinities, checkpoint, launch
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.lock import locked
 from dasksne.run import Run
@@ -300,6 +301,41 @@ def test_s_is_not_left_behind(data, store, p_storage):
     names = {path.name for path in store.iterdir()}
     assert "S" not in names
     assert not any("deleting" in name for name in names)
+
+
+def test_what_killed_processes_left_is_removed(data, store):
+    expected = sne().fit(data)
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, checkpoint_seconds=0, callbacks=interrupt_at(0, 5)).fit(data)
+    kept = {path.name for path in (store / "checkpoints").iterdir()}
+    beside = store.with_name(f".{store.name}.deleting")
+    left = ["checkpoints/00000001", "checkpoints/99999999", "checkpoints/.00000002.deleting"]
+    for folder in (*left, ".S.deleting", beside):
+        (store / folder / "y" / "c").mkdir(parents=True)
+        (store / folder / "y" / "c" / "0.12ab.partial").write_text("half")
+    (store / "X" / "c" / "0" / "0.34cd.partial").write_text("half")
+    with pytest.raises(StoreError, match="holds a run already"):
+        sne(store=store).fit(data)
+    assert beside.exists(), "who is refused removes nothing"
+    with count_checkpoints(store) as first:
+        assert_same_run(dasksne.resume(store), expected)
+    assert first == kept
+    names = {path.name for path in store.parent.rglob("*")}
+    assert not any(name.endswith((".deleting", ".partial")) for name in names)
+
+
+@contextmanager
+def count_checkpoints(store):
+    """Give the names of the checkpoints when work begins."""
+    seen, original = set(), launch.require_same_data
+
+    def look(*args, **options):
+        seen.update(path.name for path in (store / "checkpoints").iterdir())
+        return original(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "require_same_data", look)
+        yield seen
 
 
 @pytest.fixture

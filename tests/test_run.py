@@ -146,6 +146,15 @@ def test_deletion_leaves_nothing_beside_the_run(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_deletion_that_was_cut_short_is_ended_by_the_next_run(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dasksne.run.shutil.rmtree", lambda *_args, **_options: None)
+        run.delete()
+    assert [path.name for path in tmp_path.iterdir()] == [".run.zarr.deleting"]
+    run.create(overwrite=False)
+    assert list(tmp_path.iterdir()) == [run.path]
+
+
 # What it holds
 
 

@@ -19,7 +19,7 @@ class DamageError(StoreError):
     """What a store holds is not what was written there."""
 
 
-class ResourceError(DasksneError, MemoryError):
+class ResourceError(MemoryError, DasksneError):  # in this order Dask can send it from a worker
     """The work cannot fit in the memory or on the disk that was found."""
 
 

@@ -47,7 +47,7 @@ from dasksne.staging import (
     x_in_memory,
 )
 from dasksne.starts import first_map, is_annealed
-from dasksne.stopping import telling_how_to_go_on
+from dasksne.stopping import telling_how_to_go_on, telling_of_blocks
 from dasksne.transform import FittedMap, fitted_map
 
 
@@ -220,7 +220,7 @@ def _bring(
     if run is None:
         return x, ArrayRows(x), preparation
     watcher.work_began("storing X")
-    store_rows(x, run, settings.metric, by_workers=not blind)
+    store_rows(executor, x, run, settings.metric, by_workers=not blind)
     run.delete(RAW)
     rows = ArrayRows(x) if in_memory else readable_rows(run, "X", blind=blind)
     return x, rows, preparation
@@ -295,6 +295,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
             )
         if values is not None:
             job.history = [tuple(row) for row in values["history"].tolist()]
+            job.spent = int(values["spent"])
             job.seconds = float(values["seconds"])
         outcome = _carry_out(job, look, values)
     return Result(outcome, plan, settings, _stored_map(run, preparation, settings, plan))
@@ -395,7 +396,8 @@ def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Ou
     if kept is not None:
         compare_with_start(kept)
     with (
-        nullcontext() if kept is None else telling_how_to_go_on(kept, job.plan),
+        nullcontext() if kept is None else telling_how_to_go_on(kept),
+        telling_of_blocks(job.plan),
         explained_by_newcomers(job),
     ):
         # A run that goes on needs its start only to race against what that comes to.

@@ -74,8 +74,7 @@ def compared(X: Any, Y: Any, metric: str, *, rescale: bool = True) -> Iterator[P
             f"X has {X.shape[0]} points and Y {len(Y)}; each point needs its place in the map"
         )
     executor = current_executor()
-    # The executor ends first: no task reads a copy that is being removed.
-    with reachable_rows(executor, X, metric) as rows, executor:
+    with reachable_rows(executor, X, metric) as rows:
         source = look_at(executor, rows, metric).source(rows, metric)
         yield Pair(executor, source, _shared(executor, Y, rescale), len(Y))
 

@@ -100,7 +100,7 @@ def prepare(
     rows: Rows = ArrayRows(x)
     if not in_memory:
         assert run is not None  # noqa: S101 - made for what is not in memory
-        store_rows(x, run, "euclidean", name=RAW, by_workers=not blind)
+        store_rows(executor, x, run, "euclidean", name=RAW, by_workers=not blind)
         rows = readable_rows(run, RAW, blind=blind)
     look = look or look_at(executor, rows, "euclidean")
     source = Features(rows, look.exponent, settings.sample_weight)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -18,6 +18,8 @@ CHUNK_BYTES = 4 << 20
 """Of X as float64, read at once."""
 KEPT_BYTES = 256 << 20
 """Of a stored X, kept in each process where no plan says how much."""
+PLACED = {"X", "embedding"}
+"""The arrays of a run that are read at once: new points are placed by both."""
 TILE_ROWS = 64
 TILE_COLUMNS = 1024
 """A tile of distances, half a mebibyte: it stays in the second-level cache while it is used."""
@@ -103,15 +105,30 @@ class StoredRows:
         return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=2)  # X and a map
-def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:  # noqa: ARG001
-    """Return this process's dictionary of chunks of a stored X, by their rows; it goes with X."""
-    return {}
+_kept: dict[StoredRows, dict[tuple[int, int], FloatArray]] = {}
+"""What this process keeps of stored arrays: chunks, by their rows."""
+_keeping = Lock()
+
+
+def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:
+    """Return the chunks that this process keeps of an array.
+
+    Those of others go, but for the map that goes with an X: a plan counts on no memory that an
+    earlier run, or X before it was prepared, would still take on a worker.
+    """
+    with _keeping:
+        if stored not in _kept:
+            for other in list(_kept):
+                if other.version != stored.version or {other.path, stored.path} != PLACED:
+                    del _kept[other]
+            _kept[stored] = {}
+        return _kept[stored]
 
 
 def forget_rows() -> None:
     """Let go of the rows of stored arrays that this process keeps."""
-    _kept_rows.cache_clear()
+    with _keeping:
+        _kept.clear()
 
 
 class Tile(NamedTuple):

@@ -154,7 +154,15 @@ def look_at_stored(executor: Executor, rows: StoredRows, metric: str) -> Look:
     return _look((executor.result(part) for part in parts), rows.shape, metric)
 
 
-def store_rows(x: Data, run: Run, metric: str, *, name: str = "X", by_workers: bool = True) -> Rows:
+def store_rows(
+    executor: Executor,
+    x: Data,
+    run: Run,
+    metric: str,
+    *,
+    name: str = "X",
+    by_workers: bool = True,
+) -> Rows:
     """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
 
     Where workers do not reach the run, this process writes what they compute. Sparse affinities
@@ -169,11 +177,31 @@ def store_rows(x: Data, run: Run, metric: str, *, name: str = "X", by_workers: b
     width = TILE_COLUMNS if metric in PAIRWISE else x.shape[1]
     run.create_array(name, x.shape, (height, width), x.dtype)
     if isinstance(x, da.Array) and by_workers:
-        da.store(x.rechunk((height, -1)), run.array(name, "r+"), lock=False)  # type: ignore[arg-type]
+        stored = x.rechunk((height, -1)).map_blocks(
+            _store_block,
+            run=run,
+            array=name,
+            # A name of its own: no result of an earlier run, or failure, stands for it.
+            name=f"store_block-{uuid.uuid4().hex}",
+            chunks=((1,) * len(chunks), (1,)),
+            dtype=bool,
+            meta=np.empty((0, 0), dtype=bool),
+        )
+        executor.compute(stored)
     else:
         for rows in chunks:
-            run.write(name, rows, dense(x[rows]))
+            part = x[rows]
+            run.write(
+                name, rows, executor.compute(part) if isinstance(x, da.Array) else dense(part)
+            )
     return stored_rows(run, name)
+
+
+def _store_block(
+    block: npt.NDArray[Any], run: Run, array: str, block_info: Any
+) -> npt.NDArray[np.bool_]:
+    run.write(array, slice(*block_info[0]["array-location"][0]), block)
+    return np.ones((1, 1), dtype=bool)
 
 
 def readable_rows(run: Run, name: str, *, blind: bool) -> Rows:
@@ -183,13 +211,19 @@ def readable_rows(run: Run, name: str, *, blind: bool) -> Rows:
 
 @contextmanager
 def reachable_rows(executor: Executor, x: Data, metric: str) -> Iterator[Rows]:
-    """Give X as rows that every task reads: an array from memory, if tasks see it, else a copy."""
+    """Have an executor at work, and give X as rows that every task reads.
+
+    An array is read from memory, if tasks see it, and else a copy, which is removed when no task
+    reads it any more.
+    """
     if not isinstance(x, da.Array) and executor.shares_memory:
-        yield ArrayRows(x)
+        with executor:
+            yield ArrayRows(x)
         return
     with scratch_run() as run:
         require_seen(executor, run)
-        yield store_rows(x, run, metric)
+        with executor:
+            yield store_rows(executor, x, run, metric)
 
 
 def look_at(executor: Executor, rows: Rows, metric: str) -> Look:

@@ -13,20 +13,26 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def telling_how_to_go_on(run: Run, plan: Plan) -> Iterator[None]:
-    """Add to what stops a kept run how to go on with it, and name what there was too little of."""
-    how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
+def telling_of_blocks(plan: Plan) -> Iterator[None]:
+    """Add to what finds too little memory what a row block needs, and what to do."""
     try:
         yield
-    except (KeyboardInterrupt, ClusterError, StoreError) as reason:
-        reason.add_note(how)
-        raise
     except ResourceError as error:
         error.add_note(
             f"a block of {plan.block_rows} rows needs about {format_bytes(plan.block_bytes)}: give "
             "workers more memory or fewer threads each, or start anew with a smaller block_rows="
         )
-        error.add_note(how)
+        raise
+
+
+@contextmanager
+def telling_how_to_go_on(run: Run) -> Iterator[None]:
+    """Add to what stops a kept run how to go on with it, and name a disk that is full."""
+    how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
+    try:
+        yield
+    except (KeyboardInterrupt, ClusterError, ResourceError, StoreError) as reason:
+        reason.add_note(how)
         raise
     except OSError as error:
         if error.errno not in FULL:

@@ -2,12 +2,13 @@ import threading
 import time
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from dask.system import CPU_COUNT
 from threadpoolctl import threadpool_info
 
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.executor import current_executor
 from dasksne.executor.blas import one_blas_thread
 from dasksne.executor.client import _is_stuck
@@ -56,6 +57,15 @@ def test_results_are_reduced_in_the_order_of_their_handles(executor):
     assert executor.result(whole) == [0, 1, 2]
 
 
+def test_a_collection_is_computed_by_its_threads(executor):
+    """And by no others, which would go on after its end."""
+    (here,) = executor.map(lambda _: threading.current_thread().name.split("_")[0], [0])
+    names = da.zeros(6, chunks=2).map_blocks(
+        lambda _: np.array([threading.current_thread().name.split("_")[0]] * 2), dtype=str
+    )
+    assert set(executor.compute(names)) == {executor.result(here)}
+
+
 def test_an_error_of_a_task_is_raised_where_it_is_waited_for(executor):
     def fail(item):
         raise ZeroDivisionError(item)
@@ -64,6 +74,20 @@ def test_an_error_of_a_task_is_raised_where_it_is_waited_for(executor):
     for ask in (executor.wait, executor.result):
         with pytest.raises(ZeroDivisionError, match="why"):
             ask(handle)
+
+
+@pytest.mark.parametrize("error", [MemoryError, ResourceError])
+def test_a_task_that_finds_too_little_memory_is_named(executor, error):
+    def grow(rows):
+        raise error(*["of its own"] * (rows.start == 7))
+
+    handles = executor.map(grow, [slice(3, 7), slice(7, 9)])
+    said = ["grow of rows 3 to 7 found no memory in a process that held .* MiB$", ": of its own$"]
+    if error is ResourceError:
+        said = ["^$", "^of its own$"]
+    for handle, each in zip(handles, said, strict=True):
+        with pytest.raises(ResourceError, match=each):
+            executor.result(handle)
 
 
 def test_it_knows_what_it_has(executor):

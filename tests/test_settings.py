@@ -117,9 +117,10 @@ def test_init_has_the_shape_of_the_map(shape):
         settings(perplexity=5, init=np.zeros(shape)).require_fits(10, 3)
 
 
-def test_init_is_finite():
-    with pytest.raises(InvalidInputError, match="init holds NaN or infinity"):
-        settings(perplexity=5, init=np.full((10, 2), np.nan)).require_fits(10, 3)
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e101])
+def test_squares_of_init_are_numbers(value):
+    with pytest.raises(InvalidInputError, match=r"NaN, infinity or a value beyond 1e\+100"):
+        settings(perplexity=5, init=np.full((10, 2), value)).require_fits(10, 3)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import reference
 
+from dasksne import source
 from dasksne.given import Precomputed
 from dasksne.inspection import inspect
 from dasksne.run import Run
@@ -28,7 +29,7 @@ def stored(tmp_path, X, metric="euclidean", name="run.zarr"):
     run = Run.locate(tmp_path / name)
     run.create(overwrite=True)
     run.update(id=name)
-    return store_rows(X, run, metric)
+    return store_rows(None, X, run, metric)
 
 
 def from_tiles(source, rows):
@@ -105,13 +106,36 @@ def test_rows_that_are_kept_cannot_be_changed(tmp_path, rng):
         kept.read(slice(0, 20))[0] = 1.0
 
 
+def test_nothing_is_kept_of_what_another_array_takes_the_place_of(tmp_path, rng):
+    """On a worker, which outlives runs: of another run, of X as it was, of X before a plan."""
+    X = rng.normal(size=(30, 3))
+    first, second = (replace(stored(tmp_path, X, name=name), kept_rows=30) for name in "ab")
+    for name in ("raw", "embedding"):
+        Run.locate(tmp_path / "b").create_array(name, X.shape, X.shape)
+    raw, planned = replace(second, path="raw"), replace(second, kept_rows=40)
+    embedding = replace(second, path="embedding")
+
+    def kept_after(array):
+        array.read(slice(0, 30))
+        return set(source._kept)
+
+    assert kept_after(first) == {first}
+    assert kept_after(raw) == {raw}
+    assert kept_after(second) == {second}
+    assert kept_after(planned) == {planned}
+    assert kept_after(embedding) == {planned, embedding}
+    assert kept_after(planned) == {planned, embedding}
+    source.forget_rows()
+    assert not source._kept
+
+
 def test_the_cache_knows_when_data_was_replaced(tmp_path):
     first = stored(tmp_path, np.zeros((20, 3)))
     assert first.read(slice(0, 20)).max() == 0.0
     run = Run.locate(tmp_path / "run.zarr")
     run.create(overwrite=True)
     run.update(id="another")
-    assert store_rows(np.ones((20, 3)), run, "euclidean").read(slice(0, 20)).max() == 1.0
+    assert store_rows(None, np.ones((20, 3)), run, "euclidean").read(slice(0, 20)).max() == 1.0
 
 
 # Precomputed

@@ -30,7 +30,7 @@ def small_chunks(monkeypatch):
 def test_a_look_is_the_same_wherever_x_is(run, rng, metric):
     X = np.abs(rng.normal(size=(200, 200)))
     np.fill_diagonal(X, 0.0)
-    rows = store_rows(X, run, metric)
+    rows = store_rows(None, X, run, metric)
     assert run.array("X").chunks[0] == 64
     with ThreadExecutor(2) as executor:
         there = look_at_stored(executor, rows, metric)
@@ -59,7 +59,7 @@ def test_bad_rows_are_named(run, rng):
     named = r"NaN or infinity in 3 of its 300 rows, first in row 130;"
     with pytest.raises(InvalidInputError, match=named):
         look_at_array(X, "euclidean")
-    rows = store_rows(X, run, "euclidean")
+    rows = store_rows(None, X, run, "euclidean")
     with ThreadExecutor(2) as executor, pytest.raises(InvalidInputError, match=named):
         look_at_stored(executor, rows, "euclidean")
 
@@ -82,14 +82,15 @@ def test_each_dask_block_is_computed_once(run, rng, chunks):
         return block
 
     lazy = da.from_array(X, chunks=chunks).map_blocks(look, dtype=X.dtype, meta=np.empty((0, 0)))
-    rows = store_rows(lazy, run, "euclidean")
+    with ThreadExecutor(2) as executor:
+        rows = store_rows(executor, lazy, run, "euclidean")
     assert sorted(seen) == sorted(np.ndindex(*lazy.numblocks))
     np.testing.assert_array_equal(rows.read(slice(0, 200)), X)
 
 
 def test_a_stored_source_is_what_the_run_says(run, rng):
     X = np.ldexp(rng.normal(size=(20, 20)), 400)
-    store_rows(X, run, "euclidean")
+    store_rows(None, X, run, "euclidean")
     for metric, kind in (("euclidean", Features), ("precomputed", Precomputed)):
         run.update(parameters={"metric": metric}, exponent=400)
         source = stored_source(run)
@@ -100,5 +101,5 @@ def test_a_stored_source_is_what_the_run_says(run, rng):
 
 def test_precomputed_columns_are_chunks_of_their_own(run):
     n = staging.TILE_COLUMNS + 76
-    store_rows(np.zeros((n, n), dtype=np.float32), run, "precomputed")
+    store_rows(None, np.zeros((n, n), dtype=np.float32), run, "precomputed")
     assert run.array("X").chunks[1] == staging.TILE_COLUMNS

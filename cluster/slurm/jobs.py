@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from dask.distributed import Client, Security
 from dask_jobqueue import SLURMCluster
@@ -13,6 +14,8 @@ CPUS = int(os.environ.get("CPUS", "4"))
 MEMORY = os.environ.get("MEMORY", "16GB")
 MINUTES = int(os.environ.get("MINUTES", "60"))
 """That a job may take; the run may take longer."""
+WORKER_SECONDS = 300
+"""To wait for all jobs once the first has started: a plan is made for the memory that is there."""
 
 
 def start(arguments: list[str]) -> None:
@@ -39,7 +42,9 @@ def start(arguments: list[str]) -> None:
     ):
         # scale(n) would submit no job anew for one that was lost.
         cluster.adapt(minimum_jobs=JOBS, maximum_jobs=JOBS)
-        client.wait_for_workers(1)
+        client.wait_for_workers(1)  # however long the queue is
+        with suppress(TimeoutError):  # those that come later join in
+            client.wait_for_workers(JOBS, timeout=WORKER_SECONDS)
         main(arguments)
 
 

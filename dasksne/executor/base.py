@@ -71,6 +71,10 @@ class Executor(Protocol):
         """Start function(item, *shared) for each item; return the handles of the results."""
         ...
 
+    def compute(self, lazy: Any) -> Any:
+        """Compute a Dask collection by tasks, and bring its value here."""
+        ...
+
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results), of all results in the order of their handles."""
         ...

@@ -2,7 +2,7 @@
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import get_client
+from distributed import Client, get_client
 
 from dasksne.errors import InvalidInputError
 from dasksne.executor.base import Executor
@@ -12,6 +12,7 @@ from dasksne.executor.threads import ThreadExecutor
 
 SYNCHRONOUS = ("sync", "synchronous", "single-threaded")
 THREADED = ("threads", "threading")
+DISTRIBUTED = ("dask.distributed", "distributed")
 
 
 def current_executor() -> Executor:
@@ -19,23 +20,30 @@ def current_executor() -> Executor:
     scheduler = dask.config.get("scheduler", None)
     if scheduler in SYNCHRONOUS:
         return ThreadExecutor(1, synchronous=True)
-    if scheduler is None or scheduler in ("dask.distributed", "distributed"):
+    if isinstance(scheduler, Client):
+        return _on(scheduler)
+    if scheduler is None or scheduler in DISTRIBUTED:
         try:
             client = get_client()
         except ValueError:
             pass
         else:
-            if client.asynchronous:
-                raise InvalidInputError(
-                    "the current Dask client is asynchronous, and SNE waits for its results; "
-                    "make it with Client(..., asynchronous=False)"
-                )
-            executor = ClientExecutor(client)
-            require_same_versions(client)
-            return executor
+            return _on(client)
     elif scheduler not in THREADED:
         raise InvalidInputError(
             f"scheduler={scheduler!r} of Dask's configuration cannot run SNE; use 'threads', "
             "'synchronous' or a distributed Client"
         )
     return ThreadExecutor(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+def _on(client: Client) -> ClientExecutor:
+    """Return the executor of a client whose workers are set up as this process is."""
+    if client.asynchronous:
+        raise InvalidInputError(
+            "the current Dask client is asynchronous, and SNE waits for its results; "
+            "make it with Client(..., asynchronous=False)"
+        )
+    executor = ClientExecutor(client)
+    require_same_versions(client)
+    return executor

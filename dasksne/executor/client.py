@@ -2,21 +2,22 @@
 
 import asyncio
 import sys
-import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
+from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import dask
+from dask.base import annotate
 from dask.sizeof import sizeof
 from dask.utils import format_bytes, parse_timedelta
-from distributed import Client, Future, KilledWorker, span
+from distributed import Client, Future, KilledWorker, Worker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
 
@@ -24,16 +25,18 @@ from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 from dasksne.executor.preflight import require_same_versions
+from dasksne.executor.tasks import described, name_of, new_key, perform, rows_in, rows_of
 
 INLINE_BYTES = 2_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
+STOP_SECONDS = 10
+"""For what is being computed to come to its end when the work is given up."""
+STOP_POLL_SECONDS = 0.05
 EVENT_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 """Between looks for workers that came: each is a round trip."""
-GATHER_SECONDS = 60
-"""For a finished result to come here before anybody looks whether its worker is still there."""
 
 
 class ClientExecutor:
@@ -51,16 +54,18 @@ class ClientExecutor:
         self._alone_since: float | None = None
         self._logged = -EVENT_SECONDS
         self._looked = time.monotonic()
-        workers = self._workers()
-        self._known = set(workers)
         self._address = str(client.scheduler.address)
         self._held: dict[int, tuple[Any, Future]] = {}
-        self.n_processes = max(1, len(workers))
-        self.n_threads = max(1, sum(worker["nthreads"] for worker in workers.values()))
+        self._id = uuid.uuid4().hex
+        self._started: WeakSet[Future] = WeakSet()
+        self._known: set[str] = set()
+        workers = self._first_workers()
+        self._known |= set(workers)
+        self.n_processes = len(workers)
+        self.n_threads = sum(worker["nthreads"] for worker in workers.values())
         limits = [worker["memory_limit"] for worker in workers.values()]
-        # A worker without a limit says 0 or None, one that is still to come says nothing: nothing
-        # is known that could be refused.
-        self._memory = sum(limits) if limits and all(limits) else sys.maxsize
+        # A worker without a limit says 0 or None: nothing is known that could be refused.
+        self._memory = sum(limits) if all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()
@@ -72,7 +77,11 @@ class ClientExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._blas.__exit__(kind, error, trace)
+        try:
+            if error is not None and not isinstance(error, SchedulerLostError):
+                self._stop()
+        finally:
+            self._blas.__exit__(kind, error, trace)
 
     def memory_found(self) -> int:
         """Return the sum of the workers' limits, half of which Dask holds before it spills."""
@@ -148,7 +157,8 @@ class ClientExecutor:
 
     def _send(self, value: Any) -> Future:
         with self._sending():
-            sent = self._client.submit(_Constant(value), key=_key("broadcast", ""))
+            sent = self._client.submit(_Constant(value), key=new_key("broadcast"))
+        self._started.add(sent)
         self.wait(sent)
         # Tasks go where their data is: were it on one worker, so would most of them be. A copy
         # that a dying worker does not take or give costs time only.
@@ -158,21 +168,31 @@ class ClientExecutor:
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
-        name = getattr(function, "__name__", "task").lstrip("_")
         shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
         items = list(items)
         columns = [function], items, *([value] for value in shared)
         repeated = (column if column is items else column * len(items) for column in columns)
-        keys = [_key(name, _rows_of(item)) for item in items]
+        keys = [new_key(name_of(function), _rows_of(item)) for item in items]
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
-            return list(self._client.map(_limited, *repeated, key=keys, pure=False))
+            handles = list(self._client.map(_limited, *repeated, key=keys, pure=False))
+        self._started.update(handles)
+        return handles
+
+    def compute(self, lazy: Any) -> Any:
+        """Compute a Dask collection on the workers; their loss is told as that of other tasks."""
+        with self._starting():
+            handle = self._client.compute(lazy)
+        self._started.add(handle)
+        return self.result(handle)
 
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Start function(results) on a worker: only what it returns comes here, in one trip."""
-        name = getattr(function, "__name__", "task").lstrip("_")
-        with self._named_losses():
-            return self._client.submit(_limited, function, list(handles), key=_key(name, ""))
+        key = new_key(name_of(function))
+        with self._starting():
+            handle = self._client.submit(_limited, function, list(handles), key=key)
+        self._started.add(handle)
+        return handle
 
     def result(self, handle: Handle) -> Any:
         """Bring a result to this process.
@@ -182,36 +202,58 @@ class ClientExecutor:
         ClusterError
             The scheduler is gone, or no worker came back in time.
         ResourceError
-            The task was lost with its worker again and again.
+            The task was lost with its worker again and again, or found too little memory.
         """
         if not isinstance(handle, Future):
             return handle
         self.wait(handle)
-        patience = GATHER_SECONDS
-        while True:
-            with self._named_losses():
-                try:
-                    return handle.result(timeout=patience)
-                except TimeoutError:
-                    # A task's own, unless its result is still on the way.
-                    if handle.status == "error":
-                        raise
-            self._require_workers()
-            patience *= 2
+        # Its worker may be lost on the way, and all others.
+        coming = self._begin(self._client.gather, handle)
+        try:
+            while not futures.wait([coming], POLL_SECONDS).done:
+                self._require_workers()
+        finally:
+            coming.cancel()
+        self._alone_since = None
+        with self._named_losses():
+            return coming.result()
 
     def wait(self, handle: Handle) -> None:
         """Wait for a result, which stays on its worker; raises as `result` does."""
-        if not handle.done():
+        # One that was done is lost with its worker, and then not done until it is made again.
+        while handle.status in ("pending", "lost"):
             # Dask's own wait asks the current client. `as_current` would make this one that, and
             # puts back a scheduler that is gone where the client was closed meanwhile.
-            done = threading.Event()
             with self._named_losses():
-                handle.add_done_callback(lambda _: done.set())
-            while not (done.wait(POLL_SECONDS) or handle.done()):
-                self._require_workers()
+                try:
+                    handle.exception(timeout=POLL_SECONDS)
+                except TimeoutError:
+                    pass
+                else:
+                    continue
+            self._require_workers()
+        self._alone_since = None
         if handle.status != "finished":
             with self._named_losses():
                 handle.result()  # raises what the task raised
+
+    def _begin(
+        self, function: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> futures.Future[Any]:
+        """Have a method of the client begin, and return what its answer will be in."""
+        with self._named_losses():
+            loop = self._client.loop.asyncio_loop
+            asked = function(*arguments, **options, asynchronous=True)
+            return asyncio.run_coroutine_threadsafe(asked, loop)
+
+    def _first_workers(self) -> dict[str, Any]:
+        """Wait for a worker: a scheduler is there first, and a plan is made for what is there."""
+        with self._named_losses():
+            while not (workers := self._workers()):
+                with suppress(TimeoutError):
+                    self._client.wait_for_workers(1, timeout=POLL_SECONDS)
+                self._require_workers()
+        return workers
 
     def _require_workers(self) -> None:
         """Be patient for a while where no worker is left, or none that takes tasks."""
@@ -230,10 +272,12 @@ class ClientExecutor:
         )
         if self._alone_since is None:
             self._alone_since = time.monotonic()
-            what = f"takes tasks{paused}" if workers else "is left"
+            gone = "is left" if self._known else "has come yet"
+            what = f"takes tasks{paused}" if workers else gone
             warnings.warn(f"no worker {what}; waiting up to {limit} for new ones", stacklevel=5)
         elif time.monotonic() - self._alone_since > parse_timedelta(limit):
-            what = f"took tasks within {limit}{paused}" if workers else f"came back within {limit}"
+            gone = "came back" if self._known else "came"
+            what = f"took tasks within {limit}{paused}" if workers else f"{gone} within {limit}"
             raise ClusterError(
                 f"no worker {what}; the time is dasksne.workers-timeout of Dask's configuration"
             )
@@ -251,8 +295,29 @@ class ClientExecutor:
     def _sending(self) -> Iterator[None]:
         """Send what is as large as it has to be, and name what is lost."""
         quiet = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
-        with self._named_losses(), dask.config.set(quiet):
+        with self._starting(), dask.config.set(quiet):
             yield
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Mark what is started as this executor's, and name what is lost."""
+        with self._named_losses(), annotate(dasksne=self._id):
+            yield
+
+    def _stop(self) -> None:
+        """Cancel what was started, and wait a while until nothing of it is executing.
+
+        It may write to a place that is about to be removed.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        with suppress(Exception):  # the cluster may be what was lost, and nobody there to ask
+            answer = self._begin(self._client.cancel, list(self._started))
+            answer.result(timeout=STOP_SECONDS)
+            executing = True
+            while executing:
+                time.sleep(STOP_POLL_SECONDS)
+                answer = self._begin(self._client.run, _executes, self._id, on_error="ignore")
+                executing = any(answer.result(timeout=deadline - time.monotonic()).values())
 
     @contextmanager
     def _named_losses(self) -> Iterator[None]:
@@ -262,14 +327,14 @@ class ClientExecutor:
         except KilledWorker as error:
             worker = error.last_worker
             raise ResourceError(
-                f"{_described(error.task)} was lost with its worker {error.allowed_failures + 1} "
+                f"{described(error.task)} was lost with its worker {error.allowed_failures + 1} "
                 f"times, the last time with {worker.address}, which had "
                 f"{format_bytes(worker.memory_limit)} of memory for {worker.nthreads} tasks at once"
             ) from error
-        except (CancelledError, OSError, RuntimeError, AttributeError) as error:
+        except (futures.CancelledError, OSError, RuntimeError, AttributeError) as error:
             # Nothing is cancelled here: a scheduler that knows nothing of the work is a new one. A
             # client that closes meanwhile has none to ask, which is an AttributeError of its own.
-            gone = isinstance(error, (CancelledError, CommClosedError))
+            gone = isinstance(error, (futures.CancelledError, CommClosedError))
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own
@@ -279,6 +344,12 @@ def _is_stuck(worker: Mapping[str, Any]) -> bool:
     """Say whether a worker waits for memory to become free, with no task that could free it."""
     executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
     return bool(worker["status"] == "paused" and executing == 0)
+
+
+def _executes(executor: str, dask_worker: Worker) -> bool:
+    """Say whether a worker is at a task of an executor's, cancelled or not."""
+    tasks = dask_worker.state.executing
+    return any((task.annotations or {}).get("dasksne") == executor for task in tasks)
 
 
 class _Constant:
@@ -305,23 +376,9 @@ async def _in_a_thread(function: Callable[[], Any]) -> Any:
 
 def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
     with one_blas_thread():
-        return function(*arguments)
-
-
-def _key(name: str, rows: str) -> str:
-    """Return a new task's key: Dask's dashboard groups by the name, errors quote all but the id."""
-    return f"{name}-{rows}-{uuid.uuid4().hex}"
-
-
-def _described(key: str) -> str:
-    """Return what a task does, from its key."""
-    name, rows, _ = key.split("-")
-    return f"{name} of {rows}" if rows else name
+        return perform(function, *arguments)
 
 
 def _rows_of(item: Any) -> str:
-    """Return which rows an item stands for, if it says so."""
-    if isinstance(item, Future):
-        return str(item.key).split("-")[1]
-    rows = item if isinstance(item, slice) else getattr(item, "rows", None)
-    return f"rows {rows.start} to {rows.stop}" if isinstance(rows, slice) else ""
+    """Return which rows an item stands for, also where it is still a task."""
+    return rows_in(item.key) if isinstance(item, Future) else rows_of(item)

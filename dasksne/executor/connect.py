@@ -11,9 +11,6 @@ from distributed.security import Security
 
 from dasksne.errors import InvalidInputError
 
-WORKER_SECONDS = 60
-"""To wait for the first worker: a batch system starts it after the scheduler."""
-
 
 @contextmanager
 def connected(address: str | None = None, scheduler_file: str | None = None) -> Iterator[None]:
@@ -29,7 +26,7 @@ def connected(address: str | None = None, scheduler_file: str | None = None) -> 
     Raises
     ------
     OSError
-        The scheduler does not answer, or no worker comes.
+        The scheduler does not answer.
     InvalidInputError
         The scheduler speaks TLS and no certificates are configured, or the other way round; or the
         file is another one.
@@ -40,8 +37,7 @@ def connected(address: str | None = None, scheduler_file: str | None = None) -> 
         yield
         return
     _require_certificates(address)
-    with Client(address) as client:
-        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    with Client(address):
         yield
 
 

@@ -12,6 +12,7 @@ from dask.local import SynchronousExecutor
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
 from dasksne.executor.memory import available_memory
+from dasksne.executor.tasks import perform
 
 
 class ThreadExecutor:
@@ -83,13 +84,19 @@ class ThreadExecutor:
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item."""
         return [
-            self._pool.submit(function, *(_value(argument) for argument in (item, *shared)))
+            self._pool.submit(
+                perform, function, *(_value(argument) for argument in (item, *shared))
+            )
             for item in items
         ]
 
+    def compute(self, lazy: Any) -> Any:
+        """Compute a Dask collection on these threads."""
+        return lazy.compute(scheduler=self._pool)
+
     def reduce(self, function: Callable[..., Any], handles: Sequence[Handle]) -> Handle:
         """Wait for the results, and start function(results)."""
-        return self._pool.submit(function, [_value(handle) for handle in handles])
+        return self._pool.submit(perform, function, [_value(handle) for handle in handles])
 
     def result(self, handle: Handle) -> Any:
         """Wait for a result."""

@@ -35,7 +35,7 @@ WARM_UP = 300
 """Points of a first fit, which compiles."""
 STORAGES = ["memory", "zarr", "recompute"]
 CHECKPOINT_SECONDS = 30
-STEPS = 12
+STEPS = LBFGS().memory + 2
 """Until an optimiser's state is as large as it gets."""
 
 

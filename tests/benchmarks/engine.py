@@ -55,7 +55,7 @@ def engine_of(X: Data, **options: Any) -> Iterator[Engine]:
         run.update(id=uuid.uuid4().hex)
         sparse = is_graph(X, settings.metric)
         in_memory = executor.shares_memory or sparse
-        rows = ArrayRows(X) if in_memory else store_rows(X, run, settings.metric)
+        rows = ArrayRows(X) if in_memory else store_rows(executor, X, run, settings.metric)
         source = look_at_array(X, settings.metric).source(rows, settings.metric)
         plan = plan_run(
             X.shape,

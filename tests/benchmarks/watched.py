@@ -1,5 +1,6 @@
 """A function in a process of its own, with the most memory that it takes."""
 
+import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import psutil
 
-INTERVAL = 0.01
+INTERVAL = 0.02
 """Seconds between two looks at the memory."""
-
+LOOKS = 50
+"""Between two searches for children, each of which looks through all processes of the machine."""
 
 Prepared: TypeAlias = AbstractContextManager[Callable[[], Any]]
 
@@ -34,10 +36,14 @@ def watch(prepare: Callable[..., Prepared], *arguments: Any) -> Watched:
     process.start()
     try:
         _receive(here, process)  # it is ready
-        family = psutil.Process(process.pid)
+        family = _family(process.pid)
         before = peak = _resident(family)
         here.send("go")
-        while not here.poll(INTERVAL):
+        for look in itertools.count(1):
+            if here.poll(INTERVAL):
+                break
+            if look % LOOKS == 0:
+                family = _family(process.pid)
             peak = max(peak, _resident(family))
         value, seconds = _receive(here, process)
     finally:
@@ -62,9 +68,14 @@ def _receive(pipe: Connection, process: Any) -> Any:
         raise SystemExit(f"the measured process ended with {process.exitcode}") from None
 
 
-def _resident(family: psutil.Process) -> int:
+def _family(pid: int) -> list[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _resident(family: list[psutil.Process]) -> int:
     total = 0
-    for process in [family, *family.children(recursive=True)]:
+    for process in family:
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:

@@ -2,8 +2,11 @@
 
 import os
 import re
+import threading
+from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
+from distributed import LocalCluster, get_client
 from templates import CLUSTER
 
 PAGES = sorted(CLUSTER.glob("*/README.md"))
@@ -30,3 +33,28 @@ def test_a_page_is_one_page_and_what_it_points_to_is_there(page):
 def test_a_file_starts_no_retired_command_and_runs_if_it_is_a_script(path):
     assert not re.search(r"dask-(scheduler|worker|ssh)\b", path.read_text())
     assert os.access(path, os.X_OK) == (path.suffix == ".sh")
+
+
+@pytest.mark.parametrize(("second_comes", "begins_with"), [(True, 2), (False, 1)])
+def test_slurm_jobs_are_waited_for_and_those_that_are_there_begin(second_comes, begins_with):
+    """In this process: the first of two jobs starts at once, the second a little later or never."""
+    spec = spec_from_file_location("jobs", CLUSTER / "slurm" / "jobs.py")
+    jobs = module_from_spec(spec)
+    spec.loader.exec_module(jobs)
+
+    class Cluster(LocalCluster):
+        def __init__(self, **_):
+            super().__init__(n_workers=0, processes=False, dashboard_address=":0")
+
+        def adapt(self, minimum_jobs, maximum_jobs):
+            assert minimum_jobs == maximum_jobs == 2
+            self.scale(1)
+            if second_comes:
+                threading.Timer(0.3, self.scale, [2]).start()
+
+    found = []
+    jobs.SLURMCluster, jobs.JOBS = Cluster, 2
+    jobs.WORKER_SECONDS = 60 if second_comes else 0.3
+    jobs.main = lambda arguments: found.append((arguments, len(get_client().nthreads())))
+    jobs.start(["info"])
+    assert found == [(["info"], begins_with)]

@@ -25,7 +25,7 @@ from dasksne.labels import keep_labels
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.plan import Plan
-from dasksne.planning import NOTHING, WHOLE, Shares, plan_run, sampled_shares
+from dasksne.planning import NOTHING, WHOLE, Shares, plan_again, plan_run, sampled_shares
 from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
 from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.results import keep_outcome, kept_outcome
@@ -36,11 +36,13 @@ from dasksne.staging import (
     Data,
     Look,
     is_graph,
+    is_stored_sparse,
     look_at,
     look_at_array,
     readable_rows,
     scratch_run,
     store_rows,
+    stored_bytes,
     stored_rows,
     stored_source,
     stored_x,
@@ -180,6 +182,7 @@ def _launch(
         if store is not None:
             tell_of_blind(blind, store.url)
             known = given or (None if settings.prepares else look.fingerprint)
+            store.update(memory_limit=memory_limit)
             _record(job, look, preparation, known, feature_names, labels)
         outcome = _carry_out(job, look)
     if store is not None:
@@ -266,6 +269,16 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
         tell_of_blind(blind, run.url)
+        with telling_how_to_go_on(run):
+            plan = plan_again(
+                plan,
+                settings,
+                memory_limit=state.get("memory_limit"),
+                x_bytes=stored_bytes(run) if blind or is_stored_sparse(run) else 0,
+                sparse=is_stored_sparse(run),
+                executor=executor,
+            )
+        run.update(plan=asdict(plan))
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )

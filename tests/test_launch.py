@@ -509,6 +509,37 @@ def test_a_memory_limit_may_be_a_text(data):
     assert report["memory_bytes"] < report["memory_limit"]
 
 
+def test_a_resume_keeps_as_much_as_memory_has_room_for_now(data, store, monkeypatch):
+    expected = sne().fit(data)
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=interrupt_at(2, 2)).fit(da.from_array(data, chunks=(20, 5)))
+    needed = Run.locate(store).state["plan"]
+    assert needed["kept_rows"] == 80
+    held = needed["memory_bytes"] - 80 * 8 * 5
+
+    def resume(found):
+        monkeypatch.setattr(dasksne.executor.threads, "available_memory", lambda: found)
+        return dasksne.resume(store)
+
+    with pytest.raises(ResourceError, match=r"needs .* MB of memory, .* found; give") as caught:
+        resume(held - 1)
+    assert f"go on with: dasksne resume {store}" in caught.value.__notes__[0]
+    found = resume(held)
+    assert_same_run(found, expected)
+    assert found.report_["kept_rows"] == 0
+    Run.locate(store).update(status="started")
+    found = resume(int((held + 30 * 8 * 5 + 1) / 0.9))
+    assert_same_run(found, expected)
+    assert found.report_["kept_rows"] == 30
+    assert found.report_["memory_bytes"] == held + 30 * 8 * 5
+
+
+def test_a_resume_keeps_to_the_limit_that_the_run_was_given(data, store):
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=interrupt_at(2, 2), memory_limit="1 GB").fit(data)
+    assert dasksne.resume(store).report_["memory_limit"] == 10**9
+
+
 PEAK = """
     import re, sys
     import dask, numpy

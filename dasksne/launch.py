@@ -104,7 +104,7 @@ def launch(
         if store is None or not store.holds_a_run():
             raise
         with reconnected(lost):
-            return resume(store, watcher=watcher)
+            return resume(store, watcher=watcher, reconnects=True)
     finally:
         forget_rows()
 
@@ -229,24 +229,34 @@ def _bring(
     return x, rows, preparation
 
 
-def resume(run: Run, *, watcher: Watcher) -> Result:
+def resume(run: Run, *, watcher: Watcher, reconnects: bool = False) -> Result:
     """Go on with a run where it stopped; a finished run's result is read.
+
+    Parameters
+    ----------
+    run : Run
+    watcher : Watcher
+    reconnects : bool
+        Whether this process has worked on it until the scheduler was lost: workers come back one by
+        one, and what the first ones have of memory tells nothing.
 
     Raises
     ------
     StoreError
         There is no run, or it stopped before its data was in the store.
+    ResourceError
+        It does not fit in the memory found.
     """
     try:
-        return _resume(run, watcher)
+        return _resume(run, watcher, reconnects=reconnects)
     except SchedulerLostError as lost:
         with reconnected(lost):
-            return resume(run, watcher=watcher)
+            return resume(run, watcher=watcher, reconnects=True)
     finally:
         forget_rows()
 
 
-def _resume(run: Run, watcher: Watcher) -> Result:
+def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
@@ -269,16 +279,18 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
         tell_of_blind(blind, run.url)
-        with telling_how_to_go_on(run):
-            plan = plan_again(
-                plan,
-                settings,
-                memory_limit=state.get("memory_limit"),
-                x_bytes=stored_bytes(run) if blind or is_stored_sparse(run) else 0,
-                sparse=is_stored_sparse(run),
-                executor=executor,
-            )
-        run.update(plan=asdict(plan))
+        if not reconnects:
+            sparse = is_stored_sparse(run)
+            with telling_how_to_go_on(run):
+                plan = plan_again(
+                    plan,
+                    settings,
+                    memory_limit=state["memory_limit"],
+                    x_bytes=stored_bytes(run) if blind or sparse else 0,
+                    sparse=sparse,
+                    executor=executor,
+                )
+            run.update(plan=asdict(plan))
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )

@@ -48,7 +48,7 @@ def kept_outcome(run: Run) -> Outcome:
     embedding = run.read_whole("embedding")
     history = {name: run.read(f"history/{name}") for name in HISTORY}
     if checksum(None, {"embedding": embedding, **history}) != state["found"]:
-        raise DamageError(f"the history in {run.url} is not what was written")
+        raise DamageError(f"embedding and history of {run.url} are not what was written")
     return Outcome(
         embedding=embedding,
         cost=state["kl_divergence"],

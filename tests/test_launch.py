@@ -524,6 +524,10 @@ def test_a_resume_keeps_as_much_as_memory_has_room_for_now(data, store, monkeypa
     with pytest.raises(ResourceError, match=r"needs .* MB of memory, .* found; give") as caught:
         resume(held - 1)
     assert f"go on with: dasksne resume {store}" in caught.value.__notes__[0]
+    launch.resume(
+        Run.locate(store), watcher=dasksne.progress.Reporter([], verbose=0), reconnects=True
+    )
+    Run.locate(store).update(status="started")
     found = resume(held)
     assert_same_run(found, expected)
     assert found.report_["kept_rows"] == 0

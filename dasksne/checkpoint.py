@@ -1,18 +1,17 @@
 """Checkpoints: everything a run needs to go on, written aside, made current by one pointer."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
+from dasksne.checksums import checksum
 from dasksne.damage import reading
 from dasksne.errors import DamageError
 from dasksne.run import PLAIN, Run
 
-POINTER = "checkpoint"
+POINTER = "checkpoints"
+"""Attribute of the run: the names of those that are kept, the newest first."""
 KEPT = 2
 """Should the newest be damaged, the one before it is still there."""
 
@@ -34,14 +33,14 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
         run.create_array(path, array.shape, array.shape, array.dtype, codecs=PLAIN)
         if array.size:
             run.write(path, slice(None), array)
-    written = run.group("r+")[f"checkpoints/{name}"]
+    written = run.group("r+", f"checkpoints/{name}")
     written.attrs["kept"] = {
         "values": plain,
         "arrays": sorted(arrays),
-        "crc32c": _checksum(plain, arrays),
+        "crc32c": checksum(plain, arrays),
     }
     kept = [name, *names][:KEPT]
-    run.group("r+").attrs[POINTER] = {"names": kept}
+    run.update(**{POINTER: kept})
     for old in names[KEPT - 1 :]:
         run.delete(f"checkpoints/{old}")
 
@@ -64,27 +63,28 @@ def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
     return None, damaged
 
 
+def tidy(run: Run) -> None:
+    """Remove what is half written or should be deleted, of processes that were killed meanwhile.
+
+    Who calls has locked the run; at a URL, where there is no lock, all stays.
+    """
+    if run.path is not None:
+        kept = _names(run)
+        for folder in (run.path / "checkpoints").glob("[0-9]*"):
+            if folder.name not in kept:
+                run.delete(f"checkpoints/{folder.name}")
+
+
 def _names(run: Run) -> list[str]:
     """Return the names of the checkpoints that are kept, the newest first."""
-    pointer: Any = run.group().attrs.get(POINTER, {"names": []})
-    return [str(name) for name in pointer["names"]]
+    return [str(name) for name in run.state.get(POINTER, [])]
 
 
 def _read(run: Run, name: str) -> dict[str, Any]:
-    group = run.group()[f"checkpoints/{name}"]
+    group = run.group(path=f"checkpoints/{name}")
     kept: Any = group.attrs["kept"]
     plain = kept["values"]
     arrays = {key: run.read(f"checkpoints/{name}/{key}") for key in kept["arrays"]}
-    if _checksum(plain, arrays) != kept["crc32c"]:
+    if checksum(plain, arrays) != kept["crc32c"]:
         raise ValueError(f"checkpoint {name} is not what was written")
     return {**plain, **arrays}
-
-
-def _checksum(plain: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> int:
-    """Return the CRC-32C of all values, attributes too, which Zarr has no checksum for."""
-    checksum: int = google_crc32c.value(json.dumps(plain, sort_keys=True).encode())
-    for key in sorted(arrays):
-        array = arrays[key]
-        checksum = google_crc32c.extend(checksum, f"{key} {array.dtype} {array.shape}".encode())
-        checksum = google_crc32c.extend(checksum, np.ascontiguousarray(array))
-    return checksum

@@ -154,7 +154,7 @@ def embed(
         require_drawable(picture, (data.X.shape[0], options["n_components"]))
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
-    with connected(scheduler, scheduler_file), _going_on(run), _about(input):
+    with connected(scheduler, scheduler_file), _going_on(run, anew=True), _about(input):
         # As model.fit, whose run has no labels.
         model._fit(data.X, sample_weight=weights, labels=data.labels)  # noqa: SLF001
     _report(output, options["storage_options"], picture)
@@ -174,7 +174,7 @@ def resume_(
 ) -> None:
     """Go on with RUN where it stopped."""
     where = Run.locate(run, storage_options)
-    with connected(scheduler, scheduler_file), _going_on(where):
+    with connected(scheduler, scheduler_file), _going_on(where, anew=False):
         resume(run, storage_options=storage_options, verbose=1)
     _report(run, storage_options, picture)
 
@@ -332,16 +332,26 @@ def _about(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _going_on(run: Run) -> Iterator[None]:
-    """Say after an interrupt how to go on."""
+def _going_on(run: Run, *, anew: bool) -> Iterator[None]:
+    """Say after an interrupt how to go on with a run, which may take another one's place."""
+    before = _state(run).get("id") if anew else None
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if run.holds_a_run() and run.state["status"] == "started":
-            how = f"the run is kept; go on with: dasksne resume {shlex.quote(run.url)}"
+        state, path = _state(run), shlex.quote(run.url)
+        if anew and state and state.get("id") == before:
+            how = f"no data was stored yet; {path} holds the run that was there before"
+        elif state.get("status") == "started":
+            how = f"the run is kept; go on with: dasksne resume {path}"
+        elif state.get("status") == "finished":
+            how = f"the run is finished; look at it with: dasksne info {path}"
         else:
             how = "no data was stored yet; start anew"
         raise Interrupted(f": {how}", interrupt) from interrupt
+
+
+def _state(run: Run) -> dict[str, Any]:
+    return run.state if run.holds_a_run() else {}
 
 
 def _report(path: str, storage_options: dict[str, Any] | None, picture: str | None) -> None:

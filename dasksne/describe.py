@@ -11,6 +11,7 @@ from dasksne.job import share_explained
 from dasksne.opened import OpenedRun
 from dasksne.plan import Plan, format_bytes
 from dasksne.progress import format_seconds
+from dasksne.run import COPY
 
 Line = tuple[str, str]
 
@@ -158,6 +159,8 @@ def holdings(opened: OpenedRun) -> list[Line]:
     """Say what a run holds, with the bytes that it takes."""
     lines = []
     for name, member in sorted(opened.run.group().members()):
+        if name == COPY:
+            continue
         if isinstance(member, zarr.Array):
             what = f"{member.shape} {member.dtype}"
             stored = member.nbytes_stored()

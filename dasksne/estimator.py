@@ -519,6 +519,14 @@ def resume(
         For a URL.
     verbose : int, default=0
         1 reports progress.
+
+    Raises
+    ------
+    StoreError
+        There is no run, it had no data yet, what cannot be made again is damaged, or the store
+        cannot be read now.
+    ResourceError
+        The run does not fit in the memory found now; it is kept.
     """
     run = Run.locate(store, storage_options)
     with Reporter([], verbose=verbose) as watcher:

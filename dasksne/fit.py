@@ -55,6 +55,7 @@ def go_through_stages(
     unreached, tails, constant_cost = 0, None, np.nan
     first = restored["stage"] if restored else 0
     if restored and first + 1 < len(schedule) and _has_stopped(restored):
+        job.spent += int(restored[f"{_prefix(0)}iteration"])
         y, first, restored = restored[f"{_prefix(0)}y"], first + 1, None
     for k in range(first, len(schedule)):
         last = k + 1 == len(schedule)
@@ -74,8 +75,7 @@ def go_through_stages(
         objective = make_objective(at, affinities, k)
         if opens and races_against_spectral(at):
             racing.append(spectral_rival(at, objective, start))
-        max_iter = 0 if job.stopped else _allowed(job, k)
-        optimiser = _make_optimiser(job, k, objective, max_iter=max_iter, tol=schedule[k].tol)
+        optimiser = _make_optimiser(job, k, objective)
         if restored is not None:
             states = _restored_states(optimiser, restored)
             restored = None
@@ -84,9 +84,11 @@ def go_through_stages(
             states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]
         with job.executor.stage(f"iterations of stage {k + 1}"):
             if len(states) > 1:
-                states = [_race(job, k, states, objective)]
+                states = [_race(job, k, optimiser, states, objective)]
+                optimiser = replace(optimiser, max_iter=_allowed(job, k))
             state = _iterate(job, k, optimiser, states[0], objective)
         y = state.y
+        job.spent += state.iteration
         if drops:
             tails = _describe_tails(job, affinities, objective, y)
         del objective  # and with it S, before the next stage makes its own
@@ -129,10 +131,9 @@ def _count_unreached(job: Job, calibration: Calibration) -> int:
     return int(np.count_nonzero(above))
 
 
-def _make_optimiser(
-    job: Job, k: int, objective: SNEObjective, *, max_iter: int, tol: float
-) -> Optimiser[Any]:
+def _make_optimiser(job: Job, k: int, objective: SNEObjective) -> LBFGS | Momentum:
     """Return the optimiser of stage k that the job's settings ask for."""
+    tol, max_iter = job.schedule[k].tol, _allowed(job, k)
     if job.settings.optimizer == "lbfgs":
         return LBFGS(max_iter=max_iter, tol=tol, degrees=objective.degrees)
     step_size = spectral_step_size(objective.attraction, job.plan.n_points)
@@ -141,32 +142,36 @@ def _make_optimiser(
     return Momentum(step_size, max_iter=max_iter, tol=tol, seed=job.settings.seed)
 
 
-def _race(job: Job, k: int, states: Sequence[State], objective: SNEObjective) -> State:
+def _race(
+    job: Job,
+    k: int,
+    optimiser: LBFGS | Momentum,
+    states: Sequence[State],
+    objective: SNEObjective,
+) -> State:
     """Let the starts go on side by side, and return the state of the winner, to go on from.
 
     They share each pass over S. The watcher and the history see the one that leads.
     """
-    tol, max_iter = job.schedule[k].tol, _allowed(job, k)
-    optimiser = _make_optimiser(job, k, objective, max_iter=max_iter, tol=max(EARLY_TOL, tol))
+    longest = RACE_SHARE * optimiser.max_iter
+    hurried: Optimiser[Any] = replace(optimiser, tol=max(EARLY_TOL, optimiser.tol))
     with _recording(job, k, states) as record:
-        while (
-            is_open(states)
-            and _winner(states).iteration < RACE_SHARE * max_iter
-            and not job.stopped
-        ):
-            following = step_all(optimiser, states, objective.evaluate_all)
+        while is_open(states) and _iterations(states) < longest and not job.stopped:
+            following = step_all(hurried, states, objective.evaluate_all)
             states = leave_behind(following, job.source.counts)
             record(states)
-    return concluded(_winner(states), max_iter, tol)
+    winner = _winner(states)
+    job.spent += _iterations(states) - winner.iteration
+    return concluded(winner, _allowed(job, k), optimiser.tol)
+
+
+def _iterations(states: Sequence[State]) -> int:
+    return sum(state.iteration for state in states)
 
 
 def _winner(states: Sequence[State]) -> State:
-    """Return the state that leads, with the iterations and evaluations of all."""
-    return replace(
-        leader(states),
-        iteration=sum(state.iteration for state in states),
-        evaluations=sum(state.evaluations for state in states),
-    )
+    """Return the state that leads, with the evaluations of all."""
+    return replace(leader(states), evaluations=sum(state.evaluations for state in states))
 
 
 def _iterate(
@@ -192,9 +197,12 @@ def _tell(job: Job, k: int, state: State) -> None:
 
 
 def _allowed(job: Job, k: int) -> int:
-    """Return the iterations of stage k: what it is given, and what those before it left over."""
+    """Return the iterations of stage k: what it is given, and what those before it left over.
+
+    None where the run was stopped before.
+    """
     given = sum(stage.max_iter for stage in job.schedule[: k + 1])
-    return given - sum(row[0] < k for row in job.history)
+    return 0 if job.stopped else given - job.spent
 
 
 def _evaluations_before(job: Job, k: int) -> int:
@@ -257,7 +265,7 @@ def _save(job: Job, k: int, states: Sequence[State]) -> None:
         for i, state in enumerate(states)
         for name, value in state_to_dict(state).items()
     }
-    values |= {"stage": k, "states": len(states)}
+    values |= {"stage": k, "states": len(states), "spent": job.spent}
     if job.keeps:
         assert job.run is not None  # noqa: S101 - only a run is kept
         history = np.array(job.history, dtype=np.float64).reshape(-1, len(HISTORY))

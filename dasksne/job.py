@@ -169,6 +169,8 @@ class Job:
     look_at_newcomers: Callable[..., None] = lambda **_: None
     """To be called now and then; see `newcomers.look_at_newcomers`."""
     history: list[tuple[float, ...]] = field(default_factory=list)
+    spent: int = 0
+    """Iterations of the stages before, and in this one of starts that lost the race."""
     seconds: float = 0.0
     """Spent before this process went on with the run."""
     began: float = field(default_factory=time.monotonic)

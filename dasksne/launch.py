@@ -25,7 +25,7 @@ from dasksne.labels import keep_labels
 from dasksne.lock import locked
 from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.plan import Plan
-from dasksne.planning import NOTHING, WHOLE, Shares, plan_run, sampled_shares
+from dasksne.planning import NOTHING, WHOLE, Shares, plan_again, plan_run, sampled_shares
 from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
 from dasksne.reach import blind_workers, require_sight, tell_of_blind
 from dasksne.results import keep_outcome, kept_outcome
@@ -36,11 +36,13 @@ from dasksne.staging import (
     Data,
     Look,
     is_graph,
+    is_stored_sparse,
     look_at,
     look_at_array,
     readable_rows,
     scratch_run,
     store_rows,
+    stored_bytes,
     stored_rows,
     stored_source,
     stored_x,
@@ -102,7 +104,7 @@ def launch(
         if store is None or not store.holds_a_run():
             raise
         with reconnected(lost):
-            return resume(store, watcher=watcher)
+            return resume(store, watcher=watcher, reconnects=True)
     finally:
         forget_rows()
 
@@ -180,6 +182,7 @@ def _launch(
         if store is not None:
             tell_of_blind(blind, store.url)
             known = given or (None if settings.prepares else look.fingerprint)
+            store.update(memory_limit=memory_limit)
             _record(job, look, preparation, known, feature_names, labels)
         outcome = _carry_out(job, look)
     if store is not None:
@@ -226,24 +229,34 @@ def _bring(
     return x, rows, preparation
 
 
-def resume(run: Run, *, watcher: Watcher) -> Result:
+def resume(run: Run, *, watcher: Watcher, reconnects: bool = False) -> Result:
     """Go on with a run where it stopped; a finished run's result is read.
+
+    Parameters
+    ----------
+    run : Run
+    watcher : Watcher
+    reconnects : bool
+        Whether this process has worked on it until the scheduler was lost: workers come back one by
+        one, and what the first ones have of memory tells nothing.
 
     Raises
     ------
     StoreError
         There is no run, or it stopped before its data was in the store.
+    ResourceError
+        It does not fit in the memory found.
     """
     try:
-        return _resume(run, watcher)
+        return _resume(run, watcher, reconnects=reconnects)
     except SchedulerLostError as lost:
         with reconnected(lost):
-            return resume(run, watcher=watcher)
+            return resume(run, watcher=watcher, reconnects=True)
     finally:
         forget_rows()
 
 
-def _resume(run: Run, watcher: Watcher) -> Result:
+def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
     run.require()
     state = run.state
     if state["status"] == "created":
@@ -261,9 +274,23 @@ def _resume(run: Run, watcher: Watcher) -> Result:
         else:
             return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
     with locked(run), current_executor() as executor:
+        run.tidy()
+        checkpoint.tidy(run)
         blind = blind_workers(executor, run)
         require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
         tell_of_blind(blind, run.url)
+        if not reconnects:
+            sparse = is_stored_sparse(run)
+            with telling_how_to_go_on(run):
+                plan = plan_again(
+                    plan,
+                    settings,
+                    memory_limit=state["memory_limit"],
+                    x_bytes=stored_bytes(run) if blind or sparse else 0,
+                    sparse=sparse,
+                    executor=executor,
+                )
+            run.update(plan=asdict(plan))
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )
@@ -293,6 +320,7 @@ def _resume(run: Run, watcher: Watcher) -> Result:
             )
         if values is not None:
             job.history = [tuple(row) for row in values["history"].tolist()]
+            job.spent = int(values["spent"])
             job.seconds = float(values["seconds"])
         outcome = _carry_out(job, look, values)
     return Result(outcome, plan, settings, _stored_map(run, preparation, settings, plan))

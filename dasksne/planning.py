@@ -9,12 +9,12 @@ from typing import NamedTuple
 import dask.array as da
 
 from dasksne.affinities import sampled_share
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.executor import Executor
 from dasksne.job import RANDOM_RIVALS, is_too_large_to_anneal, make_schedule
 from dasksne.kernels.tiling import planned_grid_bytes
 from dasksne.optimise.schedule import COARSE_TAIL_MASS
-from dasksne.plan import TWO_STARTS, Plan, make_plan
+from dasksne.plan import TWO_STARTS, Plan, format_bytes, make_plan
 from dasksne.preparation import prepare
 from dasksne.reach import blind_workers, require_sight
 from dasksne.run import Run
@@ -104,12 +104,8 @@ def plan_run(
         ),
         keeps_x=store is not None or not in_memory,
         shares_store=not blind,
-        grid_bytes=(
-            planned_grid_bytes(n_points, settings.n_components)
-            if settings.repulsion != "direct"
-            else 0
-        ),
-        n_starts=TWO_STARTS + RANDOM_RIVALS if settings.races else TWO_STARTS,
+        grid_bytes=_grid_bytes(settings, n_points),
+        n_starts=_n_starts(settings),
         saves=settings.save,
         kept_share=shares.kept,
         anneals=len(make_schedule(settings, n_points)) > 1,
@@ -120,6 +116,92 @@ def plan_run(
         block_rows=settings.block_rows,
         shards=settings.shards,
     )
+
+
+def plan_again(
+    plan: Plan,
+    settings: Settings,
+    *,
+    memory_limit: int | None,
+    x_bytes: int,
+    sparse: bool,
+    executor: Executor,
+) -> Plan:
+    """Return the plan of a run that goes on, for the memory that there is now.
+
+    How the work is laid out stays, and with it all bits; fewer rows of X may be kept, or more.
+
+    Parameters
+    ----------
+    plan : Plan
+        That the run had so far.
+    settings : Settings
+    memory_limit : int or None
+        Bytes that the run was given when it began; None for what is found.
+    x_bytes : int
+        Of X where each process has it in memory; 0 where tasks read it from the run.
+    sparse : bool
+        Whether X is sparse affinities.
+    executor : Executor
+
+    Raises
+    ------
+    ResourceError
+        The work does not fit in all the memory found.
+    """
+    n_points, n_features = plan.n_points, plan.n_features
+    whole = make_plan(
+        n_points,
+        n_features,
+        plan.n_components,
+        x_bytes=x_bytes * executor.n_processes,
+        sparse_x_bytes=x_bytes if sparse else 0,
+        n_processes=executor.n_processes,
+        n_threads=executor.n_threads,
+        memory_limit=sys.maxsize,
+        disk_found=sys.maxsize,
+        keeps_p=plan.keeps_p,
+        keeps_x=True,
+        grid_bytes=_grid_bytes(settings, n_points),
+        n_starts=_n_starts(settings),
+        kept_share=plan.kept_share,
+        anneals=len(make_schedule(settings, n_points)) > 1,
+        coarse_share=plan.coarse_share if plan.coarse_storage == "memory" else 0.0,
+        dtype=plan.dtype,
+        p_storage=plan.p_storage,
+        repulsion=plan.repulsion,
+        block_rows=plan.block_rows,
+        shards=plan.shards,
+    )
+    row_bytes = 8 * n_features * executor.n_processes
+    held = whole.memory_bytes - whole.kept_rows * row_bytes
+    found = executor.memory_found()
+    if held > found:
+        raise ResourceError(
+            f"the run needs {format_bytes(held)} of memory, as it keeps S in {plan.p_storage} and "
+            f"has {executor.n_threads} tasks at once, and {format_bytes(found)} were found; give "
+            "it more memory or fewer threads, or start anew with another p_storage="
+        )
+    limit = min(int(USED_SHARE * found), sys.maxsize if memory_limit is None else memory_limit)
+    kept_rows = min(whole.kept_rows, max(0, limit - held) // row_bytes)
+    return replace(
+        plan,
+        x_bytes=whole.x_bytes - (whole.kept_rows - kept_rows) * row_bytes,
+        kept_rows=kept_rows,
+        memory_bytes=held + kept_rows * row_bytes,
+        memory_limit=limit,
+        n_threads=executor.n_threads,
+    )
+
+
+def _grid_bytes(settings: Settings, n_points: int) -> int:
+    if settings.repulsion == "direct":
+        return 0
+    return planned_grid_bytes(n_points, settings.n_components)
+
+
+def _n_starts(settings: Settings) -> int:
+    return TWO_STARTS + RANDOM_RIVALS if settings.races else TWO_STARTS
 
 
 def settled(settings: Settings, x: Data) -> Settings:

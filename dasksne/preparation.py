@@ -64,7 +64,9 @@ def kept_preparation(run: Run) -> Preparation | None:
     """
     if not run.has(GROUP):
         return None
-    return Preparation(**{name: run.read_whole(f"{GROUP}/{name}") for name in run.members(GROUP)})
+    # Not by the group's members: Zarr takes some that are damaged for none.
+    kept = [name for name in Preparation._fields if run.has(f"{GROUP}/{name}")]
+    return Preparation(**{name: run.read_whole(f"{GROUP}/{name}") for name in kept})
 
 
 def prepare(

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from dasksne.checksums import checksum
+from dasksne.errors import DamageError
 from dasksne.job import HISTORY, Job, Outcome
 from dasksne.kernels.calibration import normalise
 from dasksne.kernels.distances import squared_distances
@@ -18,8 +20,8 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
     y = outcome.embedding
     run.create_array("embedding", y.shape, y.shape)
     run.write("embedding", slice(None), y)
-    for name in HISTORY:
-        column = outcome.history[name]
+    history = {name: outcome.history[name].astype(np.float64) for name in HISTORY}
+    for name, column in history.items():
         run.create_array(f"history/{name}", column.shape, column.shape)
         if column.size:
             run.write(f"history/{name}", slice(None), column)
@@ -30,6 +32,7 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
     run.delete("S")
     run.update(
         status="finished",
+        found=checksum(None, {"embedding": y, **history}),
         kl_divergence=outcome.cost,
         constant_cost=outcome.constant_cost,
         n_iter=outcome.n_iter,
@@ -40,14 +43,18 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
 
 
 def kept_outcome(run: Run) -> Outcome:
-    """Return what a finished run found."""
+    """Return what a finished run found; raise DamageError where that is not what was written."""
     state = run.state
+    embedding = run.read_whole("embedding")
+    history = {name: run.read(f"history/{name}") for name in HISTORY}
+    if checksum(None, {"embedding": embedding, **history}) != state["found"]:
+        raise DamageError(f"embedding and history of {run.url} are not what was written")
     return Outcome(
-        embedding=run.read_whole("embedding"),
+        embedding=embedding,
         cost=state["kl_divergence"],
         constant_cost=state["constant_cost"],
         n_iter=state["n_iter"],
-        history={name: run.read(f"history/{name}") for name in HISTORY},
+        history=history,
         stopped=state["stopped"],
         unreached=state["unreached"],
         tails=None if state["tails"] is None else Tails(**state["tails"]),

@@ -23,14 +23,17 @@
     history/     one array a column
     checkpoints/ one group a checkpoint
     labels       (N,)     of the points, for pictures; of texts, places in the attribute label_names
+    attributes/           an empty group with a copy of the attributes
 
 Arrays carry checksums, those of a checkpoint one together, and are filled with what no entry is,
 such as NaN, so that neither a flipped bit nor a missing chunk passes for data. The attributes hold
-everything else, as JSON.
+everything else, as JSON, with a checksum of their own.
 """
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -43,6 +46,7 @@ from scipy.sparse import csr_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
+from dasksne.checksums import CHECKSUM, checksum, sealed, unsealed
 from dasksne.damage import reading
 from dasksne.errors import DamageError, StoreError
 from dasksne.kernels.calibration import Calibration
@@ -57,7 +61,13 @@ COMPRESSED = (ZstdCodec(level=0, checksum=True),)
 CHECKED = (Crc32cCodec(),)
 PLAIN = ()
 """Codecs of an array; what has none is checked by other means."""
+DELETING = ".deleting"
+"""How the name of a folder ends while it is deleted."""
+PARTIAL = ".partial"
+"""How the name of a file ends while Zarr writes it."""
 ATTRIBUTE = "dasksne"
+COPY = "attributes"
+"""Of the attributes, written before they are: one of the two is always whole."""
 PROTOCOLS = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")
 
 
@@ -121,10 +131,12 @@ class Run:
             self.delete()
         elif self._is_taken():
             raise StoreError(f"{self.url} exists and is not a dasksne run; choose another path")
+        elif self.path is not None:  # a deletion may have been cut short
+            shutil.rmtree(_doomed(self.path), ignore_errors=True)
         try:
             zarr.create_group(
                 self.url,
-                attributes={ATTRIBUTE: {"format": FORMAT, "status": "created"}},
+                attributes={ATTRIBUTE: sealed({"format": FORMAT, "status": "created"})},
                 **self._options(),
             )
         except OSError as error:
@@ -138,10 +150,11 @@ class Run:
         StoreError
             The place cannot be read now.
         """
-        try:
-            return ATTRIBUTE in self.group().attrs
-        except DamageError:  # nothing, or something else
-            return False
+        for path in ("", COPY):
+            with suppress(DamageError):  # nothing, or something else
+                if ATTRIBUTE in self.group(path=path).attrs:
+                    return True
+        return False
 
     def is_stillborn(self) -> bool:
         """Say whether a run that is locked ended before its data was stored: nothing goes on."""
@@ -171,10 +184,10 @@ class Run:
     def _options(self) -> dict[str, Any]:
         return {"storage_options": dict(self.storage_options)} if self.storage_options else {}
 
-    def group(self, mode: str = "r") -> zarr.Group:
-        """Open the run's group; raise as `array` does."""
-        with reading(self.url):
-            return zarr.open_group(self.url, mode=mode, **self._options())  # type: ignore[arg-type]
+    def group(self, mode: str = "r", path: str = "") -> zarr.Group:
+        """Open the run's group, or one in it; raise as `array` does."""
+        with reading(f"{path or 'zarr.json'} of {self.url}"):
+            return zarr.open_group(self.url, path=path, mode=mode, **self._options())  # type: ignore[arg-type]
 
     def delete(self, name: str = "") -> None:
         """Remove an array or group, or the whole run; nothing happens if it is not there."""
@@ -182,40 +195,85 @@ class Run:
             # Renamed first: a deletion that is cut short leaves nothing that could be read.
             target = self.path / name if name else self.path
             if target.exists():
-                doomed = target.with_name(f".{target.name}.deleting")
+                doomed = _doomed(target)
                 shutil.rmtree(doomed, ignore_errors=True)
                 target.rename(doomed)
                 shutil.rmtree(doomed)
         elif name:
-            group = self.group("r+")
-            if name in group:
-                del group[name]
+            del self.group("r+")[name]
         else:
             files, path = url_to_fs(self.url, **dict(self.storage_options))
             if files.exists(path):
                 files.rm(path, recursive=True)
 
+    def tidy(self) -> None:
+        """Remove what processes that were killed have left half written or half deleted.
+
+        Who calls has locked the run; at a URL there is no lock, and no such leftover.
+        """
+        if self.path is None:
+            return
+        found = [path for path in self.path.rglob(".*") if path.name.endswith(DELETING)]
+        for path in (_doomed(self.path), *found):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.path.rglob(f"*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
     @property
     def state(self) -> dict[str, Any]:
-        """What the run's attributes say."""
-        return dict(self.group().attrs[ATTRIBUTE])  # type: ignore[arg-type]
+        """What the run's attributes say; they are restored from their copy where they are damaged.
+
+        Raises
+        ------
+        DamageError
+            The copy is, too.
+        """
+        try:
+            return self._attributes("")
+        except DamageError as damage:
+            try:
+                copied = self._attributes(COPY)
+            except DamageError:
+                anew = "and their copy is no better; start anew from the data with overwrite=True"
+                raise DamageError(f"{damage}, {anew}") from damage
+            files, path = url_to_fs(self.url, **dict(self.storage_options))
+            with suppress(OSError):  # where nothing can be written, it is read from the copy
+                files.copy(f"{path}/{COPY}/zarr.json", f"{path}/zarr.json")
+            warnings.warn(f"{damage}; the copy of them was used", stacklevel=2)
+            return copied
+
+    def _attributes(self, path: str) -> dict[str, Any]:
+        group = self.group(path=path)
+        with reading(f"the attributes of {self.url}"):
+            kept: Any = group.attrs[ATTRIBUTE]
+            if CHECKSUM not in kept and kept["format"] != FORMAT:
+                return dict(kept)  # of an earlier one
+            return unsealed(kept)
 
     def update(self, **values: Any) -> None:
         """Change the attributes in a single write: none is seen without the others."""
-        group = self.group("r+")
-        group.attrs[ATTRIBUTE] = {**self.state, **values}
+        given = sealed({**self.state, **values})
+        attributes = {ATTRIBUTE: given}
+        zarr.create_group(
+            self.url, path=COPY, overwrite=True, attributes=attributes, **self._options()
+        )
+        self.group("r+").attrs[ATTRIBUTE] = given
 
     def has(self, name: str) -> bool:
         """Say whether an array or group is there; raise as `array` does where that is not sure."""
-        group = self.group()
+        files, path = url_to_fs(self.url, **dict(self.storage_options))
         with reading(f"{name} of {self.url}"):
-            return name in group
+            try:  # Zarr takes some descriptions that make no sense for none
+                files.cat_file(f"{path}/{name}/zarr.json")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+        return True
 
     def members(self, name: str) -> list[str]:
         """Return the names of what a group holds."""
-        group = self.group()[name]
-        assert isinstance(group, zarr.Group)  # noqa: S101 - asked for groups only
-        return sorted(group.keys())
+        group = self.group(path=name)
+        with reading(f"{name} of {self.url}"):
+            return sorted(group.keys())
 
     def create_array(
         self,
@@ -228,11 +286,13 @@ class Run:
     ) -> None:
         """Add an empty array."""
         dtype = np.dtype(dtype)
+        chunks = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))
         self.group("r+").create_array(
             name,
             shape=shape,
-            chunks=tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True)),
+            chunks=chunks,
             dtype=dtype,
+            attributes={CHECKSUM: checksum([shape, chunks, str(dtype)])},
             compressors=codecs or None,
             fill_value=_fill_value(dtype),
             overwrite=True,
@@ -257,6 +317,8 @@ class Run:
                 config={"write_empty_chunks": True},
                 **self._options(),
             )
+            if array.attrs[CHECKSUM] != checksum([array.shape, array.chunks, str(array.dtype)]):
+                raise ValueError("its description is not what was written")
         require_bounded_chunks(array, f"{name} of {self.url}")
         return array
 
@@ -298,12 +360,18 @@ class Run:
         return values
 
     def write_sparse(
-        self, name: str, first_row: int, data: FloatArray, indices: IntArray, indptr: IntArray
+        self,
+        name: str,
+        first_row: int,
+        data: FloatArray,
+        indices: IntArray,
+        indptr: IntArray,
+        codecs: tuple[ZstdCodec | Crc32cCodec, ...] = COMPRESSED,
     ) -> None:
         """Write the rows of a row block that starts at first_row, as a CSR matrix."""
         for part, values in zip(SPARSE, (data, indices, indptr), strict=True):
             path = f"{name}/{first_row}/{part}"
-            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype)
+            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype, codecs=codecs)
             if values.size:
                 self.write(path, slice(None), values)
 
@@ -357,6 +425,11 @@ class Run:
             except DamageError as error:
                 damage[rows.start] = str(error)
         return values
+
+
+def _doomed(path: Path) -> Path:
+    """Return the name that a folder has while it is deleted."""
+    return path.with_name(f".{path.name}{DELETING}")
 
 
 def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray[Any]":

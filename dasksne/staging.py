@@ -21,7 +21,7 @@ from dasksne.executor import Executor
 from dasksne.given import source_of
 from dasksne.inspection import GIVEN, Inspection, inspect, inspect_sparse
 from dasksne.lazy import from_zarr
-from dasksne.run import Run, sparse_matrix
+from dasksne.run import SPARSE, Run, sparse_matrix
 from dasksne.settings import PAIRWISE
 from dasksne.source import (
     KEPT_BYTES,
@@ -262,9 +262,20 @@ def require_seen(executor: Executor, run: Run | None) -> None:
         )
 
 
+def is_stored_sparse(run: Run) -> bool:
+    """Say whether X of a run is sparse affinities."""
+    return run.has("X/0")
+
+
+def stored_bytes(run: Run) -> int:
+    """Return what X of a run takes in memory."""
+    names = [f"X/0/{part}" for part in SPARSE] if is_stored_sparse(run) else ["X"]
+    return sum(run.array(name).nbytes for name in names)
+
+
 def stored_x(run: Run) -> Rows:
     """Return X of a run as picklable rows; a sparse one comes into memory."""
-    if not run.has("X/0"):
+    if not is_stored_sparse(run):
         return stored_rows(run)
     parts = run.read_sparse("X", 0)
     n = parts[-1].size - 1

@@ -16,7 +16,7 @@ import zarr
 from click.testing import CliRunner
 
 import dasksne
-from dasksne import cli, metrics, stage
+from dasksne import cli, launch, metrics, stage
 from dasksne.options import OPTIONS
 from dasksne.progress import Reporter
 from dasksne.run import Run
@@ -404,14 +404,37 @@ def test_a_run_interrupted_before_it_has_its_data_leaves_nothing(monkeypatch):
     command("embed", "features.npy", "-o", "map.zarr", *QUICK)
 
 
+def test_a_run_interrupted_when_it_is_finished_is_said_to_be(monkeypatch):
+    path = Path("map.zarr").absolute()
+    with monkeypatch.context() as context:
+        _interrupt(context, launch, "_stored_map", after=0)
+        embed = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
+        resume = command("resume", "map.zarr", code=130)
+    said = f"interrupted: the run is finished; look at it with: dasksne info {path}"
+    assert embed.stderr.splitlines()[-1] == resume.stderr.splitlines()[-1] == said
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_an_interrupt_before_another_run_is_replaced_leaves_that(monkeypatch, options):
+    path = Path("map.zarr").absolute()
+    command("embed", "features.npy", "-o", path, *QUICK)
+    before = dasksne.open_run(path).summary
+    with monkeypatch.context() as context:
+        _interrupt(context, launch, "look_at_array", after=0)
+        done = command("embed", "features.npy", "-o", path, *QUICK, *options, code=130)
+    said = f"interrupted: no data was stored yet; {path} holds the run that was there before"
+    assert done.stderr.splitlines()[-1] == said
+    assert dasksne.open_run(path).summary == before
+
+
 def _interrupt(monkeypatch, owner, name, *, after):
     whole, calls = getattr(owner, name), []
 
-    def method(self, *arguments, **options):
+    def method(*arguments, **options):
         calls.append(1)
         if len(calls) > after:
             raise KeyboardInterrupt
-        return whole(self, *arguments, **options)
+        return whole(*arguments, **options)
 
     monkeypatch.setattr(owner, name, method)
 

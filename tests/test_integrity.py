@@ -10,6 +10,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from same import assert_same_run
 
 import dasksne
 from dasksne import affinities, checkpoint
@@ -123,7 +124,7 @@ def test_every_flipped_bit_is_found(tmp_path, stopped, seed):
     store = tmp_path / "run.zarr"
     subprocess.run(["cp", "-r", kept, store], check=True)
     chance = random.Random(seed)
-    current = Run.locate(store).group().attrs[checkpoint.POINTER]["names"][0]
+    current = Run.locate(store).state[checkpoint.POINTER][0]
     places = ("P", "precision", "normaliser", "kept") if seed % 2 else (f"checkpoints/{current}",)
     file = chance.choice(chunks(store, *places))
     flip(file, chance)
@@ -139,6 +140,23 @@ def test_every_flipped_bit_is_found(tmp_path, stopped, seed):
     np.testing.assert_array_equal(found.embedding_, expected.embedding_)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_no_flipped_bit_of_a_description_passes(tmp_path, stopped, finished, seed):
+    """Of attributes, arrays and groups, of a run that goes on and of one that is read."""
+    kept, expected = (stopped, finished)[seed % 2]
+    store = tmp_path / "run.zarr"
+    subprocess.run(["cp", "-r", kept, store], check=True)
+    files = sorted(store.rglob("zarr.json"))
+    flip(files[seed // 2 % len(files)], random.Random(seed))
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        try:
+            found = dasksne.resume(store)
+        except StoreError:
+            return
+    assert_same_run(found, expected)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     data = np.random.default_rng(0).normal(size=(N, 4))
@@ -146,6 +164,16 @@ def stopped(tmp_path_factory):
     with dask.config.set(scheduler="sync"):
         stopped_run(data, store)
         return store, sne().fit(data)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    data = np.random.default_rng(0).normal(size=(N, 4))
+    store = tmp_path_factory.mktemp("kept") / "run.zarr"
+    options = {"scale": True, "sample_weight": 1.0 + np.arange(N) % 2}
+    weights = options.pop("sample_weight")
+    with dask.config.set(scheduler="sync"):
+        return store, sne(store=store, **options).fit(data, sample_weight=weights)
 
 
 @pytest.mark.parametrize("name", ["P", "kept"])

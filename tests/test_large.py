@@ -173,7 +173,7 @@ def test_a_run_without_a_sound_checkpoint_begins_anew(data, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         sne(store=store, callbacks=interrupt).fit(data)
     run = Run.locate(store)
-    for name in run.group().attrs[checkpoint.POINTER]["names"]:
+    for name in run.state[checkpoint.POINTER]:
         run.delete(f"checkpoints/{name}")
     with pytest.warns(UserWarning, match="going on from the start"):
         found = dasksne.resume(store)

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import pytest
 from same import assert_same_run
 
 import dasksne
-from dasksne import affinities, checkpoint
+from dasksne import affinities, checkpoint, launch
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.lock import locked
 from dasksne.run import Run
@@ -183,7 +184,7 @@ def test_a_start_that_was_given_is_kept(data, store, rng):
     with pytest.raises(KeyboardInterrupt):
         sne(init=init, store=store, callbacks=interrupt_at(0, 1)).fit(data)
     Run.locate(store).delete("checkpoints")
-    Run.locate(store).group("r+").attrs[checkpoint.POINTER] = {"names": []}
+    Run.locate(store).update(**{checkpoint.POINTER: []})
     assert_same_run(dasksne.resume(store), expected)
 
 
@@ -232,7 +233,7 @@ def test_a_resumed_model_has_the_options_of_the_run(data, store):
 
 def newest(store):
     run = Run.locate(store)
-    return run.path / "checkpoints" / run.group().attrs[checkpoint.POINTER]["names"][0]
+    return run.path / "checkpoints" / run.state[checkpoint.POINTER][0]
 
 
 def test_a_damaged_checkpoint_costs_an_iteration_only(data, store):
@@ -300,6 +301,41 @@ def test_s_is_not_left_behind(data, store, p_storage):
     names = {path.name for path in store.iterdir()}
     assert "S" not in names
     assert not any("deleting" in name for name in names)
+
+
+def test_what_killed_processes_left_is_removed(data, store):
+    expected = sne().fit(data)
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, checkpoint_seconds=0, callbacks=interrupt_at(0, 5)).fit(data)
+    kept = {path.name for path in (store / "checkpoints").iterdir()}
+    beside = store.with_name(f".{store.name}.deleting")
+    left = ["checkpoints/00000001", "checkpoints/99999999", "checkpoints/.00000002.deleting"]
+    for folder in (*left, ".S.deleting", beside):
+        (store / folder / "y" / "c").mkdir(parents=True)
+        (store / folder / "y" / "c" / "0.12ab.partial").write_text("half")
+    (store / "X" / "c" / "0" / "0.34cd.partial").write_text("half")
+    with pytest.raises(StoreError, match="holds a run already"):
+        sne(store=store).fit(data)
+    assert beside.exists(), "who is refused removes nothing"
+    with count_checkpoints(store) as first:
+        assert_same_run(dasksne.resume(store), expected)
+    assert first == kept
+    names = {path.name for path in store.parent.rglob("*")}
+    assert not any(name.endswith((".deleting", ".partial")) for name in names)
+
+
+@contextmanager
+def count_checkpoints(store):
+    """Give the names of the checkpoints when work begins."""
+    seen, original = set(), launch.require_same_data
+
+    def look(*args, **options):
+        seen.update(path.name for path in (store / "checkpoints").iterdir())
+        return original(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "require_same_data", look)
+        yield seen
 
 
 @pytest.fixture
@@ -420,8 +456,8 @@ def fail(_):
 @pytest.mark.parametrize("error", [InvalidInputError, ZeroDivisionError])
 def test_a_run_whose_data_is_bad_is_not_left_behind(data, store, error):
     X = da.from_array(data, chunks=(20, 5))
-    X = X.map_blocks(fail, meta=np.empty((0, 0))) if error is ZeroDivisionError else X / 0.0
-    with pytest.raises(error), np.errstate(divide="ignore"):
+    X = X.map_blocks(fail, meta=np.empty((0, 0))) if error is ZeroDivisionError else X * np.inf
+    with pytest.raises(error):
         sne(store=store).fit(X)
     assert not store.exists()
     sne(store=store).fit(data)
@@ -471,6 +507,41 @@ def test_a_memory_limit_may_be_a_text(data):
     report = sne(memory_limit="1.5 GiB").fit(data).report_
     assert report["memory_limit"] == 3 * 2**29
     assert report["memory_bytes"] < report["memory_limit"]
+
+
+def test_a_resume_keeps_as_much_as_memory_has_room_for_now(data, store, monkeypatch):
+    expected = sne().fit(data)
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=interrupt_at(2, 2)).fit(da.from_array(data, chunks=(20, 5)))
+    needed = Run.locate(store).state["plan"]
+    assert needed["kept_rows"] == 80
+    held = needed["memory_bytes"] - 80 * 8 * 5
+
+    def resume(found):
+        monkeypatch.setattr(dasksne.executor.threads, "available_memory", lambda: found)
+        return dasksne.resume(store)
+
+    with pytest.raises(ResourceError, match=r"needs .* MB of memory, .* found; give") as caught:
+        resume(held - 1)
+    assert f"go on with: dasksne resume {store}" in caught.value.__notes__[0]
+    launch.resume(
+        Run.locate(store), watcher=dasksne.progress.Reporter([], verbose=0), reconnects=True
+    )
+    Run.locate(store).update(status="started")
+    found = resume(held)
+    assert_same_run(found, expected)
+    assert found.report_["kept_rows"] == 0
+    Run.locate(store).update(status="started")
+    found = resume(int((held + 30 * 8 * 5 + 1) / 0.9))
+    assert_same_run(found, expected)
+    assert found.report_["kept_rows"] == 30
+    assert found.report_["memory_bytes"] == held + 30 * 8 * 5
+
+
+def test_a_resume_keeps_to_the_limit_that_the_run_was_given(data, store):
+    with pytest.raises(KeyboardInterrupt):
+        sne(store=store, callbacks=interrupt_at(2, 2), memory_limit="1 GB").fit(data)
+    assert dasksne.resume(store).report_["memory_limit"] == 10**9
 
 
 PEAK = """

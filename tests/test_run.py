@@ -1,5 +1,6 @@
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import zarr
 from zarr.core.attributes import Attributes
 
 import dasksne
+from dasksne.checksums import CHECKSUM, checksum
 from dasksne.errors import DamageError, StoreError
 from dasksne.kernels.calibration import calibrate
-from dasksne.run import CALIBRATION, CHECKED, COMPRESSED, Run
+from dasksne.run import CALIBRATION, CHECKED, COMPRESSED, COPY, Run
 
 
 @pytest.fixture
@@ -144,6 +146,15 @@ def test_deletion_leaves_nothing_beside_the_run(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_deletion_that_was_cut_short_is_ended_by_the_next_run(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dasksne.run.shutil.rmtree", lambda *_args, **_options: None)
+        run.delete()
+    assert [path.name for path in tmp_path.iterdir()] == [".run.zarr.deleting"]
+    run.create(overwrite=False)
+    assert list(tmp_path.iterdir()) == [run.path]
+
+
 # What it holds
 
 
@@ -157,7 +168,57 @@ def test_attributes_change_together(run, monkeypatch):
     )
     run.update(status="started", exponent=3)
     assert writes == ["dasksne"]
+    assert run.group(path=COPY).attrs.asdict() == run.group().attrs.asdict()
     assert run.state == {"format": 6, "status": "started", "id": "first", "exponent": 3}
+
+
+def test_damaged_attributes_are_restored_from_their_copy(run, rng):
+    """Each bit of them, in turn."""
+    run.update(status="started", mean=[0.1, -2.5])
+    expected, file = run.state, run.path / "zarr.json"
+    content = file.read_bytes()
+    for at in rng.choice(len(content), size=150, replace=False):
+        changed = bytearray(content)
+        changed[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(changed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run.require()
+            assert run.state == expected
+        if caught:
+            assert file.read_bytes() == content
+            assert "the copy of them was used" in str(caught[0].message)
+    file.unlink()
+    with pytest.warns(UserWarning, match="the copy of them was used"):
+        run.update(status="finished")
+    assert run.state == {**expected, "status": "finished"}
+
+
+def test_attributes_whose_copy_is_damaged_too(run):
+    for path in (run.path, run.path / COPY):
+        file = path / "zarr.json"
+        file.write_text(file.read_text().replace('"first"', '"worst"'))
+    with pytest.raises(
+        DamageError, match=r"attributes of .*: the checksum .* differs, and their copy is no"
+    ):
+        run.require()
+    with pytest.raises(DamageError):
+        run.update(status="started")
+    run.create(overwrite=True)
+
+
+def test_a_description_is_there_however_damaged(run):
+    """Else what Zarr cannot read, such as weights, would be taken for what a run has not."""
+    run.create_array("sample_weight", (3,), (3,))
+    file = run.path / "sample_weight" / "zarr.json"
+    for what in ("data_type", "node_type", "shape"):
+        content = file.read_text()
+        file.write_text(content.replace(what, "x" + what[1:]))
+        assert run.has("sample_weight")
+        with pytest.raises(DamageError, match=r"^sample_weight of "):
+            run.read_whole("sample_weight")
+        file.write_text(content)
+    assert not run.has("sigma")
 
 
 @pytest.mark.parametrize("codecs", [COMPRESSED, CHECKED], ids=["compressed", "checked"])
@@ -201,9 +262,12 @@ def test_a_block_is_finished_when_its_last_array_is_there(run, rng):
 
 
 def rewrite(path, **changes):
-    """Change what an array's description says."""
+    """Change what an array's description says, and its checksum with it."""
     file = path / "zarr.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    said = {**json.loads(file.read_text()), **changes}
+    chunks = said["chunk_grid"]["configuration"]["chunk_shape"]
+    said["attributes"] = {CHECKSUM: checksum([said["shape"], chunks, said["data_type"]])}
+    file.write_text(json.dumps(said))
 
 
 def grid(*chunks):

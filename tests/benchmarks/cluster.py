@@ -177,7 +177,7 @@ def _checkpoint(n: int, options: Namespace) -> dict[str, Any]:
         run = Run.locate(Path(folder) / "run.zarr")
         run.create(overwrite=False)
         found = alternate({"save": lambda: checkpoint.save(run, values)}, options.repeats)["save"]
-        name = run.group().attrs[checkpoint.POINTER]["names"][0]
+        name = run.state[checkpoint.POINTER][0]
         files = (Path(folder) / "run.zarr" / "checkpoints" / name).rglob("*")
         size = sum(file.stat().st_size for file in files if file.is_file())
     return {

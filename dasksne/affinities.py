@@ -218,7 +218,7 @@ def start_shards(
         shape = (plan.n_points, plan.n_points)
         chunks = (plan.stored_rows, plan.n_points)
         run.create_array("S", shape, chunks, plan.dtype, codecs=CHECKED)
-    step = plan.block_rows if sparse else plan.stored_rows
+    step = plan.stored_sparse_rows if sparse else plan.stored_rows
     shards = [StoredShard(rows, run, step, sparse) for rows in plan.shard_rows]
     return executor.map(_store_shard, shards, source, shared, plan.dtype)
 
@@ -253,7 +253,7 @@ def _store_shard(
     for rows in shard.row_blocks():
         if shard.sparse:
             block = sparse_rows(rows, source, calibration, dtype)
-            shard.run.write_sparse("S", rows.start, *block[1:])
+            shard.run.write_sparse("S", rows.start, *block[1:], codecs=CHECKED)
         else:
             shard.run.write("S", rows, dense_rows(rows, source, calibration, dtype))
     return shard

@@ -30,6 +30,8 @@ FEWEST_SHARDS = 8
 """Of a small problem: enough for the threads of one machine."""
 PROCESS_BYTES = 64 << 20
 """Compiled code, caches and the allocator's slack, beyond the imports."""
+SPARSE_BYTES = 32 << 20
+"""Of rows of a sparse S that are stored and read at once: each read opens three arrays."""
 CODEC_COPIES = 8
 """Of a chunk, while Zarr reads it: its codecs' own, and what the allocator keeps for the next."""
 LARGEST_JOINED_SHARE = 1 / 8
@@ -106,6 +108,12 @@ class Plan:
     def stored_rows(self) -> int:
         """Rows of a dense S that are read at once: of a chunk of it, and a divisor of a block's."""
         return _stored_rows(self.block_rows)
+
+    @property
+    def stored_sparse_rows(self) -> int:
+        """Rows of a sparse S that are stored and read at once: whole row blocks."""
+        a_row = 2 * (self.itemsize + INDEX_BYTES) * self.kept_share * self.n_points
+        return max(1, int(SPARSE_BYTES / (a_row * self.block_rows))) * self.block_rows
 
     @property
     def has_cheap_products(self) -> bool:

@@ -363,12 +363,18 @@ class Run:
         return values
 
     def write_sparse(
-        self, name: str, first_row: int, data: FloatArray, indices: IntArray, indptr: IntArray
+        self,
+        name: str,
+        first_row: int,
+        data: FloatArray,
+        indices: IntArray,
+        indptr: IntArray,
+        codecs: tuple[ZstdCodec | Crc32cCodec, ...] = COMPRESSED,
     ) -> None:
         """Write the rows of a row block that starts at first_row, as a CSR matrix."""
         for part, values in zip(SPARSE, (data, indices, indptr), strict=True):
             path = f"{name}/{first_row}/{part}"
-            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype)
+            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype, codecs=codecs)
             if values.size:
                 self.write(path, slice(None), values)
 

@@ -104,11 +104,11 @@ class HeldShard:
 
 @dataclass(frozen=True)
 class StoredShard:
-    """Rows of S in the run, read a row block at a time."""
+    """Rows of S in the run, of which so many are read at once."""
 
     rows: slice
     run: Run
-    block_rows: int
+    step: int
     sparse: bool
 
     def blocks(self) -> Iterator[Block]:
@@ -122,7 +122,7 @@ class StoredShard:
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield the row blocks of the shard."""
-        yield from consecutive(self.rows, self.block_rows)
+        yield from consecutive(self.rows, self.step)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,8 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         job.watcher.blocks_done("joint probabilities", k, job.n_stages, done, len(shards))
     if kept is not None:
         kept.clear()
+    if plan.p_storage == "zarr":  # a worker that goes takes nothing of S along
+        shards = [job.executor.result(shard) for shard in shards]
     entropy, counts = calibration.entropy, job.source.counts
     own_degrees: FloatArray | float = 0.0
     if counts is not None:

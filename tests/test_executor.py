@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_info
 from dasksne.errors import InvalidInputError, ResourceError
 from dasksne.executor import current_executor
 from dasksne.executor.blas import one_blas_thread
-from dasksne.executor.client import _is_stuck
 from dasksne.executor.memory import available_memory
+from dasksne.executor.patience import is_stuck
 from dasksne.executor.threads import ThreadExecutor
 
 
@@ -179,4 +179,4 @@ def test_distributed_without_a_client_falls_back_to_threads():
 )
 def test_a_paused_worker_that_still_works_is_not_stuck(status, executing, stuck):
     counts = {"executing": executing} if executing else {}
-    assert _is_stuck({"status": status, "metrics": {"task_counts": counts}}) == stuck
+    assert is_stuck({"status": status, "metrics": {"task_counts": counts}}) == stuck

@@ -11,6 +11,7 @@ from dasksne.plan import (
     OPTIMISER_MAPS,
     PANEL_BYTES,
     PROCESS_BYTES,
+    SPARSE_BYTES,
     START_MAPS,
     Plan,
     format_bytes,
@@ -164,6 +165,14 @@ def test_a_row_block_is_no_larger_than_the_data():
 @pytest.mark.parametrize(("block_rows", "stored"), [(64, 64), (512, 64), (100, 100), (7, 7)])
 def test_chunks_that_are_read_divide_a_row_block(block_rows, stored):
     assert plan(1000, block_rows=block_rows).stored_rows == stored
+
+
+def test_much_of_a_sparse_s_is_read_at_once():
+    made = plan(250_000, kept_share=0.002, p_storage="zarr")
+    rows = made.stored_sparse_rows
+    assert rows % made.block_rows == 0
+    assert 0.9 * SPARSE_BYTES < 24 * 0.002 * 250_000 * rows <= SPARSE_BYTES
+    assert plan(250_000, kept_share=0.3, p_storage="zarr").stored_sparse_rows == made.block_rows
 
 
 def test_more_of_anything_needs_more():

@@ -13,4 +13,6 @@ here=$SLURM_SUBMIT_DIR/cluster # SLURM runs a copy of this file, from a folder o
 folder=$SLURM_SUBMIT_DIR/.dasksne-$SLURM_JOB_ID
 trap 'rm -rf "$folder"' EXIT
 mkdir -m 700 "$folder"
-"$here/tls.sh" "$folder" srun python "$here/slurm/task.py" "$folder" "$@"
+# A step takes one CPU a task where it is not told: the job's number is not passed on by itself.
+"$here/tls.sh" "$folder" srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+    python "$here/slurm/task.py" "$folder" "$@"

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,14 +15,15 @@ from weakref import WeakSet
 import dask
 from dask.base import annotate
 from dask.sizeof import sizeof
-from dask.utils import format_bytes, parse_timedelta
+from dask.utils import format_bytes
 from distributed import Client, Future, KilledWorker, Worker, span
 from distributed.comm import CommClosedError
 from fsspec.core import url_to_fs
 
-from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
+from dasksne.errors import ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
+from dasksne.executor.patience import Patience
 from dasksne.executor.preflight import require_same_versions
 from dasksne.executor.tasks import described, name_of, new_key, perform, rows_in, rows_of
 
@@ -51,7 +51,7 @@ class ClientExecutor:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._blas = one_blas_thread()
-        self._alone_since: float | None = None
+        self._patience = Patience()
         self._logged = -EVENT_SECONDS
         self._looked = time.monotonic()
         self._address = str(client.scheduler.address)
@@ -214,7 +214,7 @@ class ClientExecutor:
                 self._require_workers()
         finally:
             coming.cancel()
-        self._alone_since = None
+        self._patience.renew()
         with self._named_losses():
             return coming.result()
 
@@ -232,7 +232,7 @@ class ClientExecutor:
                 else:
                     continue
             self._require_workers()
-        self._alone_since = None
+        self._patience.renew()
         if handle.status != "finished":
             with self._named_losses():
                 handle.result()  # raises what the task raised
@@ -257,30 +257,12 @@ class ClientExecutor:
 
     def _require_workers(self) -> None:
         """Be patient for a while where no worker is left, or none that takes tasks."""
-        limit = dask.config.get("dasksne.workers-timeout")
         with self._named_losses():
             try:
                 workers = self._workers()
             except OSError:  # the handle will say, should it be for good
                 return
-        if not all(_is_stuck(worker) for worker in workers.values()):
-            self._alone_since = None
-            return
-        paused = (
-            f", as all {len(workers)} are paused: their memory is full before they hold anything; "
-            "give workers more"
-        )
-        if self._alone_since is None:
-            self._alone_since = time.monotonic()
-            gone = "is left" if self._known else "has come yet"
-            what = f"takes tasks{paused}" if workers else gone
-            warnings.warn(f"no worker {what}; waiting up to {limit} for new ones", stacklevel=5)
-        elif time.monotonic() - self._alone_since > parse_timedelta(limit):
-            gone = "came back" if self._known else "came"
-            what = f"took tasks within {limit}{paused}" if workers else f"{gone} within {limit}"
-            raise ClusterError(
-                f"no worker {what}; the time is dasksne.workers-timeout of Dask's configuration"
-            )
+        self._patience.look(workers, first=not self._known)
 
     def _workers(self) -> dict[str, Any]:
         """Return what the scheduler says of each worker.
@@ -338,12 +320,6 @@ class ClientExecutor:
             if gone or self._client.status != "running":
                 raise SchedulerLostError(self._client, self._address) from error
             raise  # the task's own
-
-
-def _is_stuck(worker: Mapping[str, Any]) -> bool:
-    """Say whether a worker waits for memory to become free, with no task that could free it."""
-    executing = worker["metrics"].get("task_counts", {}).get("executing", 0)
-    return bool(worker["status"] == "paused" and executing == 0)
 
 
 def _executes(executor: str, dask_worker: Worker) -> bool:

@@ -1,6 +1,7 @@
 """The Kubernetes manifests: strictly valid, and their commands run as processes."""
 
 import copy
+import shutil
 import subprocess
 from importlib.metadata import files
 
@@ -129,6 +130,53 @@ def test_what_is_applied_is_there():
     assert secret["name"] in (FOLDER / "job.yaml").read_text()
     entry = (CLUSTER / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["tls.sh", "/etc/dasksne/tls"]' in entry
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "job.yaml"])
+def test_what_is_applied_has_the_image_that_was_named(name):
+    """Also in kinds that Kubernetes does not know; else nobody could pull it."""
+    (image,) = load("kustomization.yaml")["images"]
+    containers = [pod["containers"][0] for pod in pods(load(name)).values()]
+    assert {container["image"] for container in containers} == {image["name"]}
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="needs kubectl")
+@pytest.mark.parametrize(("name", "images"), [("cluster.yaml", 2), ("job.yaml", 3)])
+def test_all_is_applied_by_kustomize(tmp_path, name, images):
+    """Volume, secret and either manifest, in the place of the other."""
+    for path in FOLDER.glob("*.yaml"):
+        text = path.read_text().replace("newName: dasksne", "newName: registry/dasksne")
+        (tmp_path / path.name).write_text(text.replace("job.yaml", name))
+    (tmp_path / "tls").mkdir()
+    for file in ("key.pem", "cert.pem"):
+        (tmp_path / "tls" / file).touch()
+    done = subprocess.run(["kubectl", "kustomize", tmp_path], check=True, capture_output=True)
+    applied = list(yaml.safe_load_all(done.stdout))
+    kind = load(name)["kind"]
+    assert {each["kind"] for each in applied} == {"Secret", "PersistentVolumeClaim", kind}
+    assert done.stdout.count(b"image: registry/dasksne:latest") == images
+
+
+@pytest.mark.parametrize(("there", "command"), [(False, "embed digits -o"), (True, "resume")])
+def test_who_stops_the_pod_stops_the_command(tmp_path, there, command):
+    """The pod's first process is told, and nothing else."""
+    calls = tmp_path / "calls"
+    script = f"""#!/bin/sh
+        [ "$1" = info ] && exit {0 if there else 1}
+        trap 'echo told >>{calls}; exit 143' TERM
+        echo "$@" >>{calls}
+        while :; do sleep 0.02; done
+    """
+    (tmp_path / "dasksne").write_text(script)
+    (tmp_path / "dasksne").chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": f"{tmp_path}:{ENVIRONMENT['PATH']}"}
+    args = pods(load("job.yaml"))["job"]["containers"][0]["args"]
+    with running(*args, log=tmp_path / "log", env=environment) as process:
+        wait_until(calls.exists, "the command")
+        process.terminate()
+        assert process.wait(timeout=10) == 143
+    on = "/runs/digits.zarr --scheduler tls://digits-scheduler:8786"
+    assert calls.read_text().splitlines() == [f"{command} {on}", "told"]
 
 
 @pytest.mark.cluster

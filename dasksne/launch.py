@@ -290,7 +290,7 @@ def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
                     sparse=sparse,
                     executor=executor,
                 )
-            run.update(plan=asdict(plan))
+                run.update(plan=asdict(plan))
         require_same_data(
             executor, run, settings.metric, state["fingerprint"], by_workers=not blind
         )

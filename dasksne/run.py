@@ -179,7 +179,10 @@ class Run:
             except ValueError:
                 return True
             return True
-        return self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if not self.path.is_dir():
+            return self.path.exists()
+        # A process that was killed while it made a run may have left the first file half written.
+        return any(not there.match(f"zarr.*{PARTIAL}") for there in self.path.iterdir())
 
     def _options(self) -> dict[str, Any]:
         return {"storage_options": dict(self.storage_options)} if self.storage_options else {}

@@ -67,7 +67,11 @@ def test_a_run_is_not_replaced_unasked(run):
     assert not run.has("X")
 
 
-def test_an_empty_folder_may_become_a_run(tmp_path):
+@pytest.mark.parametrize("left", [None, "zarr.0123abcd.partial"])
+def test_an_empty_folder_may_become_a_run(tmp_path, left):
+    """Or one that a process was killed in before it had made a run of it."""
+    if left is not None:
+        (tmp_path / left).write_text("{")
     Run.locate(tmp_path).create(overwrite=False)
 
 

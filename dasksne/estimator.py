@@ -354,8 +354,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         >>> plan.p_bytes, plan.p_storage
         (8000000, 'memory')
         """
+        settings = self._settings()
         data = copy(self)._data(X)  # noqa: SLF001 - what it keeps of X is not this model's
-        settings, data, _ = weighted_task(data, self._settings(), sample_weight, self._run())
+        settings, data, _ = weighted_task(data, settings, sample_weight, self._run())
         settings = planning.settled(settings, data)
         settings.require_fits(*data.shape)
         sparse = is_graph(data, settings.metric)

@@ -295,7 +295,7 @@ class Run:
             shape=shape,
             chunks=chunks,
             dtype=dtype,
-            attributes={CHECKSUM: checksum([shape, chunks, str(dtype)])},
+            attributes={CHECKSUM: checksum([shape, chunks, dtype.name])},
             compressors=codecs or None,
             fill_value=_fill_value(dtype),
             overwrite=True,
@@ -320,7 +320,7 @@ class Run:
                 config={"write_empty_chunks": True},
                 **self._options(),
             )
-            if array.attrs[CHECKSUM] != checksum([array.shape, array.chunks, str(array.dtype)]):
+            if array.attrs[CHECKSUM] != checksum([array.shape, array.chunks, array.dtype.name]):
                 raise ValueError("its description is not what was written")
         require_bounded_chunks(array, f"{name} of {self.url}")
         return array

@@ -35,6 +35,7 @@ def leave_behind(states: Sequence[S], counts: FloatArray | None = None) -> list[
 
     Examples
     --------
+    >>> from dataclasses import replace
     >>> import numpy as np
     >>> from dasksne.optimise.lbfgs import LBFGS
     >>> from dasksne.types import Evaluation

@@ -120,6 +120,7 @@ def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed)
     assert_same(found, reference)
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore:no worker is left")
 def test_what_all_workers_held_is_made_again(cluster, client, data, monkeypatch):
     """Values sent out, shards and results: nothing of it is left on the workers that follow."""

@@ -129,6 +129,7 @@ dasksne.SNE(**{options}, store=sys.argv[3], checkpoint_seconds=0).fit(X)
 
 
 @private
+@pytest.mark.cluster
 @pytest.mark.usefixtures("client")
 def test_its_driver_is_killed_and_another_goes_on(cluster, folder, data):
     store = folder / "killed.zarr"

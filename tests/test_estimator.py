@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from same import assert_same_map
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dasksne
+from dasksne import source
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.executor.threads import ThreadExecutor
 
@@ -191,6 +193,32 @@ def test_a_data_frame(data):
     assert list(found.feature_names_in_) == list("abcde")
 
 
+def test_a_run_keeps_the_names_of_columns(data, tmp_path):
+    frame = pd.DataFrame(data, columns=list("abcde"))
+    fitted = sne(store=tmp_path / "run.zarr").fit(frame)
+    resumed = dasksne.resume(tmp_path / "run.zarr")
+    assert list(resumed.feature_names_in_) == list("abcde")
+    np.testing.assert_array_equal(resumed.transform(frame[:3]), fitted.transform(frame[:3]))
+    with pytest.raises(ValueError, match="feature names"):
+        resumed.transform(frame[list("bcdea")])
+
+
+def test_a_plan_leaves_the_model_as_it_is(data):
+    model = sne()
+    model.plan(np.zeros((50, 7)))
+    assert not hasattr(model, "n_features_in_")
+    with pytest.raises(NotFittedError):
+        model.transform(data)
+    model.fit(data).plan(np.zeros((50, 7)))
+    np.testing.assert_array_equal(model.transform(data), model.embedding_)
+
+
+def test_rows_of_a_store_go_with_the_run(data, tmp_path):
+    x = zarr.create_array(tmp_path / "x.zarr", data=data)
+    sne().fit(x)
+    assert not source._kept
+
+
 def test_a_data_frame_of_dask(data):
     names = list("abcde")
     frame = pd.DataFrame(data, columns=names, index=[f"row {i}" for i in range(N)])
@@ -313,6 +341,18 @@ def test_bad_values_are_named(data, bad, tmp_path):
         with pytest.raises(InvalidInputError, match=r"in 2 of its 90 rows, first in row 12"):
             sne(store=tmp_path / "run.zarr").fit(X)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrap", [np.asanyarray, da.from_array])
+def test_masked_values_are_refused(data, wrap):
+    masked = np.ma.masked_where(data > 1.0, data)
+    with pytest.raises(InvalidInputError, match="no distance to what is masked"):
+        sne().fit(wrap(masked))
+
+
+def test_one_array_to_save_may_be_named_alone(data, tmp_path):
+    sne(store=tmp_path / "run.zarr", save="distances").fit(data)
+    assert dasksne.open_run(tmp_path / "run.zarr").distances.shape == (N, N)
 
 
 def test_chunks_of_unknown_size(data):

@@ -78,6 +78,15 @@ def test_rows_may_have_any_unit(rng, weights, wrap, scale):
     assert reference.gradient_error(found.gradient, gradient, Y) <= 1e-11
 
 
+@pytest.mark.parametrize("wrap", [np.asarray, scipy.sparse.csr_array])
+def test_entries_that_are_nothing_beside_others_of_a_row(weights, wrap):
+    weights[0, 1], weights[0, 2], weights[3, :3] = 1e200, 1e-200, 5e-324
+    found = sne().fit(wrap(weights))
+    assert np.isfinite(found.kl_divergence_)
+    assert np.all(np.isfinite(found.embedding_))
+    assert found.n_iter_ > 0
+
+
 def test_those_of_a_perplexity_give_the_same_map(rng):
     X = rng.normal(size=(N, 4))
     init = rng.normal(size=(N, 2))

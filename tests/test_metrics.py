@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import reference
+import scipy.sparse
 import sklearn.manifold
 import zarr
 
@@ -321,3 +322,9 @@ def test_widths_that_cannot_be(data, embedded):
         metrics.kl_per_point(data, embedded, tail_mass=1)
     with pytest.raises(InvalidInputError, match="sigma=1e-180 is too small"):
         metrics.kl_per_point(data, embedded, sigma=1e-180)
+
+
+def test_sparse_features_are_those_of_the_dense_ones(rng):
+    X, Y = rng.random((60, 8)) * (rng.random((60, 8)) > 0.5), rng.normal(size=(60, 2))
+    sparse, dense = (metrics.trustworthiness(x, Y) for x in (scipy.sparse.csr_array(X), X))
+    assert sparse == dense

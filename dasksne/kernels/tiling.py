@@ -39,7 +39,7 @@ NS_PER_MODE = (60.0, 300.0, 1000.0)
 NS_PER_TARGET = (150.0, 650.0, 27000.0)
 NS_PER_TILE = 3e5
 
-FEWEST_GRID_BYTES = (2**28, 2**28, 2**29)
+FEWEST_GRID_BYTES = (2**26, 2**26, 2**29)
 GRID_BYTES_PER_POINT = (64, 512, 4096)
 """More than a filled map with Z = 5 in every row needs, by d = 1, 2, 3."""
 

@@ -10,7 +10,9 @@ from sklearn.datasets import load_digits, load_iris, make_s_curve, make_swiss_ro
 import dasksne
 from dasksne import fit
 from dasksne.job import HISTORY
+from dasksne.objective import SNEObjective
 from dasksne.optimise.schedule import RACE_SHARE
+from dasksne.shards import StoredShard
 
 ANNEALING = [20.0, 10.0]
 
@@ -333,3 +335,18 @@ def test_unreached_rows_are_counted(rng):
         model = sne(annealing=None).fit(X)
     assert model.report_["rows_below_perplexity"] == 20
     assert math.isfinite(model.kl_divergence_)
+
+
+def test_s_in_the_store_does_not_go_with_a_worker(data, monkeypatch):
+    """Steps are given where it is, not the result of the task that wrote it."""
+    seen = []
+    evaluate = SNEObjective.evaluate_all
+
+    def look(objective, maps):
+        seen.extend(objective.shards)
+        return evaluate(objective, maps)
+
+    monkeypatch.setattr(SNEObjective, "evaluate_all", look)
+    sne(p_storage="zarr", max_iter=2).fit(data)
+    assert seen
+    assert all(isinstance(shard, StoredShard) for shard in seen)

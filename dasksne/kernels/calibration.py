@@ -54,6 +54,15 @@ class Calibration(NamedTuple):
     kept: FloatArray
     """How many entries are kept."""
 
+    def numbers(self, rows: slice = slice(None)) -> tuple[FloatArray, ...]:
+        """Return what the entries of some rows follow from, and which are kept."""
+        return (
+            self.precision[rows],
+            self.nearest[rows],
+            self.log_normaliser[rows],
+            self.cutoff[rows],
+        )
+
 
 def calibrate(
     distances: FloatArray,

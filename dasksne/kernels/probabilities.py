@@ -27,7 +27,7 @@ def conditional_probabilities(
     out : array of shape (r, N), float64 or float32
         Overwritten; may be `distances` itself.
     """
-    _conditional(distances, first_row, *_numbers(found), out)
+    _conditional(distances, first_row, *found.numbers(), out)
 
 
 def kept_probabilities(
@@ -39,7 +39,7 @@ def kept_probabilities(
     """
     indptr = np.concatenate([[0], np.cumsum(found.kept.astype(np.int64))])
     data, indices = np.empty(indptr[-1]), np.empty(indptr[-1], dtype=np.int32)
-    _kept(distances, first_row, *_numbers(found), data, indices, indptr)
+    _kept(distances, first_row, *found.numbers(), data, indices, indptr)
     return data, indices, indptr
 
 
@@ -64,7 +64,15 @@ def joint_probabilities(
     out : array of shape (r, c), float64 or float32
         Overwritten.
     """
-    _joint(distances, distances_back, rows.start, columns.start, *_of(found, rows, columns), out)
+    _joint(
+        distances,
+        distances_back,
+        rows.start,
+        columns.start,
+        found.numbers(rows),
+        found.numbers(columns),
+        out,
+    )
 
 
 def append_joint(
@@ -88,19 +96,8 @@ def append_joint(
     counts : array of shape (r,), int64
         How many entries each row has; changed.
     """
-    parameters = _of(found, rows, columns)
-    places = (rows.start, columns.start)
-    _append(distances, distances_back, *places, *parameters, column, value, counts)
-
-
-def _of(found: Calibration, rows: slice, columns: slice) -> tuple[FloatArray, ...]:
-    """Return the numbers of the rows, then those of the columns."""
-    numbers = _numbers(found)
-    return (*(values[rows] for values in numbers), *(values[columns] for values in numbers))
-
-
-def _numbers(found: Calibration) -> tuple[FloatArray, ...]:
-    return found.precision, found.nearest, found.log_normaliser, found.cutoff
+    places, numbers = (rows.start, columns.start), (found.numbers(rows), found.numbers(columns))
+    _append(distances, distances_back, *places, *numbers, column, value, counts)
 
 
 @strict
@@ -137,21 +134,9 @@ def _kept(  # type: ignore[no-untyped-def]
 
 
 @strict
-def _joint(  # type: ignore[no-untyped-def]
-    distances,
-    back,
-    first_row,
-    first_column,
-    beta_i,
-    nearest_i,
-    shift_i,
-    cut_i,
-    beta_j,
-    nearest_j,
-    shift_j,
-    cut_j,
-    out,
-):
+def _joint(distances, back, first_row, first_column, of_rows, of_columns, out):  # type: ignore[no-untyped-def]
+    beta_i, nearest_i, shift_i, cut_i = of_rows
+    beta_j, nearest_j, shift_j, cut_j = of_columns
     for i in range(distances.shape[0]):
         b, m, s, c = beta_i[i], nearest_i[i], shift_i[i], cut_i[i]
         for j in range(distances.shape[1]):
@@ -171,18 +156,14 @@ def _append(  # type: ignore[no-untyped-def]
     back,
     first_row,
     first_column,
-    beta_i,
-    nearest_i,
-    shift_i,
-    cut_i,
-    beta_j,
-    nearest_j,
-    shift_j,
-    cut_j,
+    of_rows,
+    of_columns,
     column,
     value,
     counts,
 ):
+    beta_i, nearest_i, shift_i, cut_i = of_rows
+    beta_j, nearest_j, shift_j, cut_j = of_columns
     near, kept = np.empty(distances.shape[1], np.int32), np.empty(distances.shape[1], np.uint8)
     outgoing, incoming = np.empty(near.size), np.empty(near.size)
     for i in range(distances.shape[0]):

@@ -36,8 +36,7 @@ def add_losses(
         Changed.
     """
     limit, scale = _limit_and_scale(tail_mass, lost.size)
-    numbers = cut.precision, cut.nearest, cut.log_normaliser, cut.cutoff
-    _add_losses(distances, first_row, *numbers, limit, scale, lost)
+    _add_losses(distances, first_row, *cut.numbers(), limit, scale, lost)
 
 
 def add_own_losses(
@@ -63,9 +62,8 @@ def add_own_losses(
         Changed.
     """
     limit, scale = _limit_and_scale(tail_mass, cut.precision.size)
-    given = cut.precision, cut.nearest, cut.log_normaliser, cut.cutoff
-    numbers = [values[columns] for values in given]
-    _add_own_losses(distances_back, rows.start - columns.start, *numbers, limit, scale, lost)
+    diagonal, numbers = rows.start - columns.start, cut.numbers(columns)
+    _add_own_losses(distances_back, diagonal, *numbers, limit, scale, lost)
 
 
 def masses_lost(lost: IntArray, cut: Calibration, tail_mass: float) -> FloatArray:

@@ -8,10 +8,11 @@ matrix product costs.
 import numpy as np
 
 from dasksne.kernels.compiled import strict
+from dasksne.kernels.panel import WIDTH, squares_of_panel
 from dasksne.types import FloatArray
 
 TILE = 256
-"""Columns worked on at once: four rows of sums and four of data stay in the first-level cache."""
+"""Columns worked on at once: those of a few features stay in the caches."""
 
 
 def squared_distances(
@@ -35,66 +36,40 @@ def _squared_distances(rows, columns, out, first_column):  # type: ignore[no-unt
     n_rows, n_features = rows.shape
     n_columns = columns.shape[0]
     tile = np.zeros(n_features * TILE)
-    sums = np.empty(4 * TILE)
+    sums = np.empty((4, TILE))
     for start in range(0, n_columns, TILE):
         width = min(TILE, n_columns - start)
         _pack(columns[start : start + width], tile)
         for i in range(0, n_rows, 4):
-            _four_rows(rows, i, tile, sums)
+            _four_rows(rows, i, tile, width, sums)
             for r in range(min(4, n_rows - i)):
                 at = first_column + start
-                out[i + r, at : at + width] = sums[r * TILE : r * TILE + width]
+                out[i + r, at : at + width] = sums[r, :width]
 
 
 @strict
 def _pack(columns, tile):  # type: ignore[no-untyped-def]
-    """Write one feature after another, TILE values each."""
-    # Of a slice: an index that may be negative would be looked at before each read.
-    for k in range(columns.shape[1]):
-        for j in range(columns.shape[0]):
-            tile[k * TILE + j] = columns[j, k]
+    """Write panel after panel: of each one feature after another, WIDTH values each."""
+    n_columns, n_features = columns.shape
+    for start in range(0, n_columns, WIDTH):
+        # Of a slice: an index that may be negative would be looked at before each write.
+        panel = tile[start * n_features : (start + WIDTH) * n_features]
+        for j in range(min(WIDTH, n_columns - start)):
+            for k in range(n_features):
+                panel[k * WIDTH + j] = columns[start + j, k]
 
 
 @strict
-def _four_rows(rows, i, tile, sums):  # type: ignore[no-untyped-def]
-    """Sum four features at a time for four rows: each loaded column value is used four times."""
+def _four_rows(rows, i, tile, width, sums):  # type: ignore[no-untyped-def]
+    """Sum for four rows, so that each loaded column value is used four times."""
     n_features = rows.shape[1]
     last = rows.shape[0] - 1
-    a = rows[i]
-    b = rows[min(i + 1, last)]
-    c = rows[min(i + 2, last)]
-    d = rows[min(i + 3, last)]
-    sums[:] = 0.0
-    whole = n_features - n_features % 4
-    for k in range(0, whole, 4):
-        a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
-        b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
-        c0, c1, c2, c3 = c[k], c[k + 1], c[k + 2], c[k + 3]
-        d0, d1, d2, d3 = d[k], d[k + 1], d[k + 2], d[k + 3]
-        at = k * TILE
-        for j in range(TILE):
-            x0 = tile[at + j]
-            x1 = tile[at + TILE + j]
-            x2 = tile[at + 2 * TILE + j]
-            x3 = tile[at + 3 * TILE + j]
-            # One after another, each square and its sum are one instruction.
-            at_b, at_c, at_d = TILE + j, 2 * TILE + j, 3 * TILE + j
-            s = sums[j] + (a0 - x0) ** 2 + (a1 - x1) ** 2
-            sums[j] = s + (a2 - x2) ** 2 + (a3 - x3) ** 2
-            s = sums[at_b] + (b0 - x0) ** 2 + (b1 - x1) ** 2
-            sums[at_b] = s + (b2 - x2) ** 2 + (b3 - x3) ** 2
-            s = sums[at_c] + (c0 - x0) ** 2 + (c1 - x1) ** 2
-            sums[at_c] = s + (c2 - x2) ** 2 + (c3 - x3) ** 2
-            s = sums[at_d] + (d0 - x0) ** 2 + (d1 - x1) ** 2
-            sums[at_d] = s + (d2 - x2) ** 2 + (d3 - x3) ** 2
-    for k in range(whole, n_features):
-        at = k * TILE
-        for j in range(TILE):
-            x = tile[at + j]
-            sums[j] += (a[k] - x) ** 2
-            sums[TILE + j] += (b[k] - x) ** 2
-            sums[2 * TILE + j] += (c[k] - x) ** 2
-            sums[3 * TILE + j] += (d[k] - x) ** 2
+    four = rows[i], rows[min(i + 1, last)], rows[min(i + 2, last)], rows[min(i + 3, last)]
+    for start in range(0, width, WIDTH):
+        panel = tile[start * n_features : (start + WIDTH) * n_features]
+        stop = start + WIDTH
+        places = sums[0, start:stop], sums[1, start:stop], sums[2, start:stop], sums[3, start:stop]
+        squares_of_panel(four, panel, places)
 
 
 def directions(values: FloatArray) -> FloatArray:

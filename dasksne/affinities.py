@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from dasksne.executor import Executor, Handle
+from dasksne.finished import finish_block
 from dasksne.given import SparseAffinities
 from dasksne.kernels.calibration import Calibration, calibrate, normalise
 from dasksne.kernels.joining import SparseRows, join
@@ -35,6 +36,7 @@ from dasksne.shards import (
     sparse_rows,
 )
 from dasksne.source import Source
+from dasksne.sparse import write_sparse
 from dasksne.types import FloatArray, IntArray
 
 SAMPLED_BLOCKS = 25
@@ -140,7 +142,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if isinstance(source, SparseAffinities):
         found = source.calibrate(rows)
         if outputs.run is not None:
-            outputs.run.finish_block(rows, found)
+            finish_block(outputs.run, rows, found)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
     found = width.calibrate(distances, rows.start, source.counts)
@@ -156,7 +158,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
             _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
-        run.finish_block(rows, found)
+        finish_block(run, rows, found)
     return found
 
 
@@ -185,7 +187,7 @@ def _write_probabilities(
         run.write("P", rows, p)
     else:
         data, indices, indptr = kept_probabilities(distances, rows.start, found)
-        run.write_sparse("P", rows.start, data.astype(dtype), indices, indptr)
+        write_sparse(run, "P", rows.start, data.astype(dtype), indices, indptr)
 
 
 def start_shards(
@@ -253,7 +255,7 @@ def _store_shard(
     for rows in shard.row_blocks():
         if shard.sparse:
             block = sparse_rows(rows, source, calibration, dtype)
-            shard.run.write_sparse("S", rows.start, *block[1:], codecs=CHECKED)
+            write_sparse(shard.run, "S", rows.start, *block[1:], codecs=CHECKED)
         else:
             shard.run.write("S", rows, dense_rows(rows, source, calibration, dtype))
     return shard

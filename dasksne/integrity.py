@@ -9,16 +9,18 @@ import warnings
 from dasksne.damage import reading
 from dasksne.errors import DamageError, InvalidInputError, StoreError
 from dasksne.executor import Executor
+from dasksne.finished import CALIBRATION, create_calibration, finished_blocks
 from dasksne.kernels.calibration import Calibration
 from dasksne.plan import Plan
-from dasksne.run import CALIBRATION, Run
+from dasksne.run import Run
 from dasksne.settings import Settings
+from dasksne.sparse import read_sparse
 from dasksne.staging import look_at, look_at_array, stored_x, x_in_memory
 
 
 def create_arrays(run: Run, plan: Plan, settings: Settings) -> None:
     """Add the arrays that row blocks are written to."""
-    run.create_calibration(plan.n_points, plan.block_rows)
+    create_calibration(run, plan.n_points, plan.block_rows)
     for name in _pairwise(plan, settings):
         _create_pairwise(run, name, plan)
 
@@ -29,7 +31,7 @@ def remake_damaged_arrays(run: Run, plan: Plan, settings: Settings) -> None:
     columns = (n,), (min(plan.block_rows, n),)
     damaged = [name for name in CALIBRATION if not _is_intact(run, name, *columns)]
     if damaged:  # a block is finished with all of them, and so is none
-        run.create_calibration(n, plan.block_rows)
+        create_calibration(run, n, plan.block_rows)
     for name in _pairwise(plan, settings):
         if not _is_intact(run, name, (n, n), plan.pair_chunks, plan.dtype):
             damaged.append(name)
@@ -75,7 +77,7 @@ def sound_blocks(
 
     All that a finished block wrote is read once, beside each other as tasks.
     """
-    finished, complaints = run.finished_blocks(plan.blocks)
+    finished, complaints = finished_blocks(run, plan.blocks)
     blocks = [rows for rows in plan.blocks if rows.start in finished]
     sparse = plan.keeps_p and settings.tail_mass > 0.0
     names = _dense(plan, settings)
@@ -101,7 +103,7 @@ def _complaint(rows: slice, run: Run, names: tuple[str, ...], sparse: bool) -> s
         for name in names:
             run.read_whole(name, rows)
         if sparse:
-            run.read_sparse("P", rows.start)
+            read_sparse(run, "P", rows.start)
     except DamageError as error:
         return str(error)
     return None

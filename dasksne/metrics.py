@@ -15,6 +15,7 @@ import numpy as np
 
 from dasksne.affinities import Width, make_width
 from dasksne.errors import InvalidInputError
+from dasksne.finished import kept_calibration
 from dasksne.kernels.calibration import Calibration, normalise
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.kernels.ranks import count_larger_ranks, neighbour_ranks
@@ -264,7 +265,7 @@ def kl_per_point(
 def kl_of_run(run: Run, y: FloatArray) -> FloatArray:
     """Return what each point of a run's map costs, with the P that the run has."""
     with pair_of_run(run, y, rescale=False) as pair:
-        calibration = run.calibration()
+        calibration = kept_calibration(run)
         return np.concatenate(list(pair.results(_costs, pair.executor.broadcast(calibration))))
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dasksne.errors import InvalidInputError, StoreError
+from dasksne.finished import kept_calibration
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import conditional_probabilities
 from dasksne.labels import kept_labels
 from dasksne.metrics import Quality, kl_of_run, quality_of_run
 from dasksne.pictures import plot, plot_history, require_drawable
-from dasksne.run import Run, sparse_matrix
+from dasksne.run import Run
+from dasksne.sparse import read_sparse, sparse_matrix
 from dasksne.staging import stored_source
 from dasksne.types import FloatArray
 
@@ -191,7 +193,7 @@ def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
     """Return a dense row block of P: from its kept entries, else from X."""
     (start, stop), (_, n) = block_info[None]["array-location"]
     if run.has("P"):
-        kept = sparse_matrix(run.read_sparse("P", start), (stop - start, n), f"P of {run.url}")
+        kept = sparse_matrix(read_sparse(run, "P", start), (stop - start, n), f"P of {run.url}")
         return np.asarray(kept.toarray())
     dtype = run.state["plan"]["dtype"]
     if run.has("X/0"):
@@ -200,7 +202,7 @@ def _rows_of_p(run: Run, block_info: Any = None) -> FloatArray:
         affinities /= np.sum(affinities, axis=1, keepdims=True)
         return affinities.astype(dtype, copy=False)
     source, rows = stored_source(run), slice(start, stop)
-    found = Calibration(*(values[rows] for values in run.calibration()))
+    found = Calibration(*(values[rows] for values in kept_calibration(run)))
     p = source.panel(rows)
     conditional_probabilities(p, start, found, p)
     return p.astype(dtype, copy=False)

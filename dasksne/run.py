@@ -32,35 +32,30 @@ everything else, as JSON, with a checksum of their own.
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from fsspec.core import url_to_fs
-from scipy.sparse import csr_array
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
 from dasksne.checksums import CHECKSUM, checksum, sealed, unsealed
 from dasksne.damage import reading
 from dasksne.errors import DamageError, StoreError
-from dasksne.kernels.calibration import Calibration
-from dasksne.types import FloatArray, IntArray
+from dasksne.types import FloatArray
 
 FORMAT = 6
-CALIBRATION = ("precision", "nearest", "normaliser", "entropy", "cutoff", "dropped", "kept")
-"""Arrays that hold the fields of a Calibration; a row block with the last one is finished."""
-SPARSE = ("data", "indices", "indptr")
-SPARSE_CHUNK = 1 << 20
-COMPRESSED = (ZstdCodec(level=0, checksum=True),)
-CHECKED = (Crc32cCodec(),)
-PLAIN = ()
-"""Codecs of an array; what has none is checked by other means."""
+Codecs: TypeAlias = tuple[ZstdCodec | Crc32cCodec, ...]
+COMPRESSED: Codecs = (ZstdCodec(level=0, checksum=True),)
+CHECKED: Codecs = (Crc32cCodec(),)
+PLAIN: Codecs = ()
+"""What has none is checked by other means."""
 DELETING = ".deleting"
 """How the name of a folder ends while it is deleted."""
 PARTIAL = ".partial"
@@ -285,7 +280,7 @@ class Run:
         chunks: tuple[int, ...],
         dtype: Any = np.float64,
         *,
-        codecs: tuple[ZstdCodec | Crc32cCodec, ...] = COMPRESSED,
+        codecs: Codecs = COMPRESSED,
     ) -> None:
         """Add an empty array."""
         dtype = np.dtype(dtype)
@@ -362,73 +357,6 @@ class Run:
             raise DamageError(f"{self._named(name, rows)}: a chunk is missing")
         return values
 
-    def write_sparse(
-        self,
-        name: str,
-        first_row: int,
-        data: FloatArray,
-        indices: IntArray,
-        indptr: IntArray,
-        codecs: tuple[ZstdCodec | Crc32cCodec, ...] = COMPRESSED,
-    ) -> None:
-        """Write the rows of a row block that starts at first_row, as a CSR matrix."""
-        for part, values in zip(SPARSE, (data, indices, indptr), strict=True):
-            path = f"{name}/{first_row}/{part}"
-            self.create_array(path, values.shape, (SPARSE_CHUNK,), values.dtype, codecs=codecs)
-            if values.size:
-                self.write(path, slice(None), values)
-
-    def read_sparse(self, name: str, first_row: int) -> tuple[FloatArray, IntArray, IntArray]:
-        """Return data, indices and indptr of a row block."""
-        data, indices, indptr = (self.read_whole(f"{name}/{first_row}/{part}") for part in SPARSE)
-        return data, indices, indptr
-
-    def create_calibration(self, n_points: int, block_rows: int) -> None:
-        """Add the arrays for what calibration finds, none of it found yet."""
-        for name in CALIBRATION:
-            self.create_array(name, (n_points,), (block_rows,))
-
-    def finish_block(self, rows: slice, found: Calibration) -> None:
-        """Keep what was found for a row block whose P, if any, is written."""
-        for name, values in zip(CALIBRATION, found, strict=True):
-            self.write(name, rows, values)
-
-    def calibration(self) -> Calibration:
-        """Return what was found for all rows; NaN where a row block is not finished."""
-        return Calibration(*(self.read(name) for name in CALIBRATION))
-
-    def finished_blocks(self, blocks: Sequence[slice]) -> tuple[dict[int, Calibration], list[str]]:
-        """Return what was found for each finished row block, by its first row, and the damage."""
-        damage: dict[int, str] = {}
-        n_points = blocks[-1].stop
-        columns = [self._readable(name, blocks, n_points, damage) for name in CALIBRATION]
-        found = Calibration(*columns)
-        finished: dict[int, Calibration] = {}
-        for rows in blocks:
-            part = Calibration(*(values[rows] for values in found))
-            if rows.start in damage or np.any(np.isnan(part[-1])):
-                continue
-            if np.any(np.isnan(part)):
-                damage[rows.start] = f"rows {rows.start} to {rows.stop}: a chunk is missing"
-            else:
-                finished[rows.start] = part
-        return finished, list(damage.values())
-
-    def _readable(
-        self, name: str, blocks: Sequence[slice], n_points: int, damage: dict[int, str]
-    ) -> FloatArray:
-        """Return what can be read of an array, NaN elsewhere; add what is wrong there to damage."""
-        try:
-            return self.read(name)
-        except DamageError:
-            values = np.full(n_points, np.nan)
-        for rows in blocks:
-            try:
-                values[rows] = self.read(name, rows)
-            except DamageError as error:
-                damage[rows.start] = str(error)
-        return values
-
 
 def _doomed(path: Path) -> Path:
     """Return the name that a folder has while it is deleted."""
@@ -439,24 +367,6 @@ def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray
     require_bounded_rows(array, what, rows)
     with reading(what):
         return np.asarray(array[rows])
-
-
-def sparse_matrix(parts: tuple[Any, Any, Any], shape: tuple[int, int], name: str) -> csr_array:
-    """Return data, indices and indptr of a store as a matrix.
-
-    Raises
-    ------
-    DamageError
-        They are none of such a shape: what works on one trusts its indices.
-    """
-    try:
-        matrix = csr_array(parts, shape=shape)
-        matrix.check_format(full_check=True)
-        if not matrix.has_canonical_format:
-            raise ValueError("the columns of a row must ascend")  # noqa: TRY301 - said below
-    except ValueError as error:
-        raise DamageError(f"{name} is no sparse matrix of shape {shape}: {error}") from error
-    return matrix
 
 
 def _fill_value(dtype: np.dtype[Any]) -> float:

@@ -16,6 +16,7 @@ from dasksne.kernels.probabilities import append_joint, joint_probabilities
 from dasksne.run import Run
 from dasksne.slices import consecutive
 from dasksne.source import TILE_COLUMNS, TILE_ROWS, Source, row_panels
+from dasksne.sparse import read_sparse
 from dasksne.types import FloatArray, IntArray
 
 
@@ -115,7 +116,7 @@ class StoredShard:
         """Yield row blocks as they are read."""
         for rows in self.row_blocks():
             if self.sparse:
-                yield SparseBlock(rows, *self.run.read_sparse("S", rows.start))
+                yield SparseBlock(rows, *read_sparse(self.run, "S", rows.start))
             else:
                 joint = self.run.read_whole("S", rows)
                 yield DenseBlock(rows, slice(0, joint.shape[1]), joint)

@@ -7,6 +7,7 @@ import numpy as np
 
 from dasksne.affinities import KeptRows, Outputs, start_calibration, start_shards, width_of
 from dasksne.errors import InvalidInputError
+from dasksne.finished import finish_block
 from dasksne.integrity import sound_blocks
 from dasksne.job import Job
 from dasksne.kernels.calibration import Calibration
@@ -82,7 +83,7 @@ def calibrate_rows(
         finished[rows.start] = found = job.executor.result(handle)
         job.look_at_newcomers()
         if keep and job.run is not None and not job.shares_run:
-            job.run.finish_block(rows, found)
+            finish_block(job.run, rows, found)
     job.watcher.blocks_done("affinities", k, n_stages, len(blocks), len(blocks))
     parts = [finished[rows.start] for rows in blocks]
     whole = Calibration(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -21,7 +21,7 @@ from dasksne.executor import Executor
 from dasksne.given import source_of
 from dasksne.inspection import GIVEN, Inspection, inspect, inspect_sparse
 from dasksne.lazy import from_zarr
-from dasksne.run import SPARSE, Run, sparse_matrix
+from dasksne.run import Run
 from dasksne.settings import PAIRWISE
 from dasksne.source import (
     KEPT_BYTES,
@@ -33,6 +33,7 @@ from dasksne.source import (
     dense,
     row_chunks,
 )
+from dasksne.sparse import SPARSE, read_sparse, sparse_matrix, write_sparse
 from dasksne.types import FloatArray
 
 LARGEST_PLAIN_EXPONENT = 300
@@ -170,7 +171,7 @@ def store_rows(
     """
     if is_graph(x, metric):
         graph = cast("csr_array", x)
-        run.write_sparse("X", 0, graph.data, graph.indices, graph.indptr)
+        write_sparse(run, "X", 0, graph.data, graph.indices, graph.indptr)
         return ArrayRows(graph)
     chunks = row_chunks(*x.shape)
     height = chunks[0].stop
@@ -277,7 +278,7 @@ def stored_x(run: Run) -> Rows:
     """Return X of a run as picklable rows; a sparse one comes into memory."""
     if not is_stored_sparse(run):
         return stored_rows(run)
-    parts = run.read_sparse("X", 0)
+    parts = read_sparse(run, "X", 0)
     n = parts[-1].size - 1
     return ArrayRows(sparse_matrix(parts, (n, n), f"X of {run.url}"))
 

@@ -11,8 +11,9 @@ from zarr.core.attributes import Attributes
 import dasksne
 from dasksne.checksums import CHECKSUM, checksum
 from dasksne.errors import DamageError, StoreError
+from dasksne.finished import CALIBRATION, create_calibration, finish_block, finished_blocks
 from dasksne.kernels.calibration import calibrate
-from dasksne.run import CALIBRATION, CHECKED, COMPRESSED, COPY, Run
+from dasksne.run import CHECKED, COMPRESSED, COPY, Run
 
 
 @pytest.fixture
@@ -250,13 +251,13 @@ def test_a_missing_chunk_is_not_zero(run):
 def test_a_block_is_finished_when_its_last_array_is_there(run, rng):
     distances = rng.random((30, 30))
     blocks = [slice(0, 16), slice(16, 30)]
-    run.create_calibration(30, 16)
-    assert run.finished_blocks(blocks) == ({}, [])
+    create_calibration(run, 30, 16)
+    assert finished_blocks(run, blocks) == ({}, [])
     found = calibrate(distances[16:], 16, 5.0)
     for name in CALIBRATION[:-1]:  # all but the last that is written
         run.write(name, blocks[0], np.ones(16))
-    run.finish_block(blocks[1], found)
-    (kept,) = run.finished_blocks(blocks)[0].items()
+    finish_block(run, blocks[1], found)
+    (kept,) = finished_blocks(run, blocks)[0].items()
     assert kept[0] == 16
     for values, expected in zip(kept[1], found, strict=True):
         np.testing.assert_array_equal(values, expected)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dasksne.affinities import Outputs, Width, start_shards
 from dasksne.executor.threads import ThreadExecutor
+from dasksne.finished import create_calibration, kept_calibration
 from dasksne.run import Run
 
 STORAGES = ("memory", "zarr", "recompute")
@@ -199,7 +200,7 @@ def test_shards_are_made_of_whole_row_blocks():
 def test_what_a_row_block_writes(rng, run):
     X = rng.normal(size=(150, 4))
     plan, source = plan_of(X, block_rows=64), source_of(X)
-    run.create_calibration(150, 64)
+    create_calibration(run, 150, 64)
     for name in ("P", "distances"):
         run.create_array(name, (150, 150), plan.pair_chunks)
     outputs = Outputs(run, probabilities=True, distances=True, dtype="float64")
@@ -212,5 +213,5 @@ def test_what_a_row_block_writes(rng, run):
     np.testing.assert_allclose(
         run.read("distances"), np.sqrt(reference.squared_distances(X)), rtol=1e-13
     )
-    for kept, values in zip(run.calibration(), found, strict=True):
+    for kept, values in zip(kept_calibration(run), found, strict=True):
         np.testing.assert_array_equal(kept, values)

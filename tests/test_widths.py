@@ -10,6 +10,7 @@ from same import assert_same_map
 import dasksne
 from dasksne import metrics
 from dasksne.errors import InvalidInputError
+from dasksne.finished import create_calibration
 from dasksne.run import Run
 
 N = 90
@@ -77,7 +78,7 @@ def test_a_run_keeps_them(data, sigma, tmp_path):
 
     with dask.config.set(scheduler="sync"), pytest.raises(KeyboardInterrupt):
         sne(sigma, store=tmp_path / "run.zarr", callbacks=interrupt).fit(data)
-    Run.locate(tmp_path / "run.zarr").create_calibration(N, 32)  # so that all is found again
+    create_calibration(Run.locate(tmp_path / "run.zarr"), N, 32)  # so that all is found again
     found = dasksne.resume(tmp_path / "run.zarr")
     assert_same_map(found, expected)
     np.testing.assert_array_equal(found.sigma, sigma)

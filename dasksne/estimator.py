@@ -16,10 +16,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dasksne import launch, planning
+from dasksne import planning, resuming
 from dasksne.errors import InvalidInputError
 from dasksne.executor import current_executor
 from dasksne.job import Event
+from dasksne.launch import launch
 from dasksne.lazy import as_asked, is_frame
 from dasksne.plan import Plan
 from dasksne.progress import Reporter
@@ -30,6 +31,7 @@ from dasksne.staging import Data, as_collection, is_graph, require_numbers, requ
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
 from dasksne.weighting import weighted_task
+from dasksne.work import Result, report
 
 Callback = Callable[[Event], bool | None]
 
@@ -385,10 +387,10 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     def _fit_all(
         self, data: Data, settings: Settings, labels: npt.NDArray[np.generic] | None
-    ) -> launch.Result:
+    ) -> Result:
         settings = planning.settled(settings, data)
         with Reporter(self._callbacks(), verbose=self.verbose) as watcher:
-            return launch.launch(
+            return launch(
                 data,
                 settings,
                 store=self._run(),
@@ -413,12 +415,12 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "'4GB'"
             ) from error
 
-    def _keep(self, result: launch.Result) -> None:
+    def _keep(self, result: Result) -> None:
         self.embedding_: FloatArray = result.outcome.embedding
         self.kl_divergence_ = result.outcome.cost
         self.n_iter_ = result.outcome.n_iter
         self.history_ = result.outcome.history
-        self.report_ = launch.report(result)
+        self.report_ = report(result)
         self._fitted = result.fitted
         unreached = result.outcome.unreached
         if unreached:
@@ -492,7 +494,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-def _with_others(result: launch.Result, data: Data, fitted: npt.NDArray[np.bool_]) -> launch.Result:
+def _with_others(result: Result, data: Data, fitted: npt.NDArray[np.bool_]) -> Result:
     """Return a result with the points of no weight on its map too, where `transform` has them."""
     assert result.fitted is not None  # noqa: S101 - the data is in memory
     placing = result.fitted.for_more_points(fitted)
@@ -531,7 +533,7 @@ def resume(
     """
     run = Run.locate(store, storage_options)
     with Reporter([], verbose=verbose) as watcher:
-        result = launch.resume(run, watcher=watcher)
+        result = resuming.resume(run, watcher=watcher)
     known = SNE().get_params()
     parameters = {
         field.name: getattr(result.settings, field.name)

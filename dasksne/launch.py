@@ -1,34 +1,28 @@
-"""The beginning and the end of a run: data in, plan made, run kept."""
+"""The beginning of a run: data in, plan made, store made, and on to the map."""
 
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
-from functools import partial
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 
-from dasksne import checkpoint
-from dasksne.agreement import compare_with_start, compare_workers
 from dasksne.components import weighted_mean
 from dasksne.difference import difference
-from dasksne.errors import DamageError, SchedulerLostError, StoreError
+from dasksne.errors import SchedulerLostError
 from dasksne.executor import Executor, current_executor, reconnected
-from dasksne.fit import go_through_stages
-from dasksne.integrity import create_arrays, remake_damaged_arrays, require_same_data
-from dasksne.job import Job, Outcome, Watcher, make_schedule
+from dasksne.integrity import create_arrays
+from dasksne.job import Job, Outcome, Watcher
 from dasksne.labels import keep_labels
 from dasksne.lock import locked
-from dasksne.newcomers import explained_by_newcomers, look_at_newcomers
 from dasksne.plan import Plan
-from dasksne.planning import NOTHING, WHOLE, Shares, plan_again, plan_run, sampled_shares
-from dasksne.preparation import RAW, Preparation, kept_preparation, prepare
-from dasksne.reach import blind_workers, require_sight, tell_of_blind
-from dasksne.results import keep_outcome, kept_outcome
+from dasksne.planning import NOTHING, WHOLE, Shares, plan_run, sampled_shares
+from dasksne.preparation import RAW, Preparation, prepare
+from dasksne.reach import blind_workers, tell_of_blind
+from dasksne.resuming import resume
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
 from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of, forget_rows
@@ -36,37 +30,72 @@ from dasksne.staging import (
     Data,
     Look,
     is_graph,
-    is_stored_sparse,
     look_at,
     look_at_array,
     readable_rows,
     scratch_run,
     store_rows,
-    stored_bytes,
-    stored_rows,
-    stored_source,
-    stored_x,
-    x_in_memory,
 )
-from dasksne.starts import first_map, is_annealed
-from dasksne.stopping import telling_how_to_go_on, telling_of_blocks
 from dasksne.transform import FittedMap, fitted_map
+from dasksne.work import Result, carry_out, held_source, make_job, stored_map
 
 
-class Result(NamedTuple):
-    """An outcome and the plan that it was reached by."""
+@dataclass(frozen=True)
+class Order:
+    """What is asked for, and what it is to be done with."""
 
-    outcome: Outcome
-    plan: Plan
+    x: Data
+    """Of shape (N, D)."""
     settings: Settings
-    fitted: FittedMap | None
-    """For new points; None where nothing keeps X, which was lazy."""
+    store: Run | None
+    """Where the run is kept; None for a run that leaves nothing."""
+    memory_limit: int | None
+    """Bytes that all tasks together may use; None for what is found."""
+    executor: Executor
+    blind: list[str]
+    """Workers that do not reach the store."""
+    watcher: Watcher
 
     @property
-    def n_features(self) -> int:
-        """Of X, as it was given."""
-        preparation = None if self.fitted is None else self.fitted.preparation
-        return self.plan.n_features if preparation is None else len(preparation.mean)
+    def is_graph(self) -> bool:
+        """Whether X is sparse affinities."""
+        return is_graph(self.x, self.settings.metric)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether tasks read X from memory."""
+        if isinstance(self.x, da.Array):
+            return False
+        return self.executor.shares_memory or bool(self.blind) or self.is_graph
+
+    @property
+    def needs_run(self) -> bool:
+        """Whether there must be a run, if only for a while: to have X, or what X is made of."""
+        return self.settings.prepares or not self.in_memory
+
+    def plan(self, shares: Shares) -> Plan:
+        """Return the plan for what P keeps, or refuse what does not fit."""
+        return plan_run(
+            (self.x.shape[0], self.x.shape[1]),
+            bytes_of(self.x),
+            self.settings,
+            store=self.store,
+            memory_limit=self.memory_limit,
+            in_memory=self.in_memory,
+            sparse=self.is_graph,
+            shares=shares,
+            executor=self.executor,
+            blind=self.blind,
+        )
+
+
+class Brought(NamedTuple):
+    """The data, prepared as asked for, where all tasks read it."""
+
+    x: Data
+    look: Look
+    source: Source
+    preparation: Preparation | None
 
 
 def launch(
@@ -98,8 +127,12 @@ def launch(
     labels : ndarray of shape (N,), optional
         Of the points, for the run to keep.
     """
+    settings.require_fits(*x.shape)
     try:
-        return _launch(x, settings, store, overwrite, memory_limit, watcher, feature_names, labels)
+        executor = current_executor()
+        blind = blind_workers(executor, store)
+        order = Order(x, settings, store, memory_limit, executor, blind, watcher)
+        return _launch(order, feature_names, labels, overwrite=overwrite)
     except SchedulerLostError as lost:
         if store is None or not store.holds_a_run():
             raise
@@ -110,234 +143,111 @@ def launch(
 
 
 def _launch(
-    x: Data,
-    settings: Settings,
-    store: Run | None,
-    overwrite: bool,
-    memory_limit: int | None,
-    watcher: Watcher,
+    order: Order,
     feature_names: Sequence[str] | None,
     labels: npt.NDArray[np.generic] | None,
+    *,
+    overwrite: bool,
 ) -> Result:
-    settings.require_fits(*x.shape)
-    executor = current_executor()
-    blind = blind_workers(executor, store)
-    sparse = is_graph(x, settings.metric)
-    in_memory = not isinstance(x, da.Array) and (executor.shares_memory or bool(blind) or sparse)
-
-    shape, x_bytes = (x.shape[0], x.shape[1]), bytes_of(x)
-
-    def plan(shares: Shares) -> Plan:
-        return plan_run(
-            shape,
-            x_bytes,
-            settings,
-            store=store,
-            memory_limit=memory_limit,
-            in_memory=in_memory,
-            sparse=sparse,
-            shares=shares,
-            executor=executor,
-            blind=blind,
-        )
-
-    # Work that cannot fit, and bad data, are found before a store is made or one replaced; what
-    # is kept of P is known when the data is there, and prepared.
-    planned = plan(WHOLE if settings.tail_mass == 0.0 and not sparse else NOTHING)
-    look = None
-    if not isinstance(x, da.Array):
-        look = look_at_array(x, "euclidean" if settings.prepares else settings.metric)
-        if not settings.prepares:
-            planned = plan(sampled_shares(look.source(ArrayRows(x), settings.metric), settings))
-    needed = settings.prepares or not in_memory
+    settings, store = order.settings, order.store
+    # Work that cannot fit, and bad data, are found before a store is made or one replaced.
+    plan, look = _foresee(order)
     given = None if look is None else look.fingerprint
     differs = "" if store is None or overwrite else difference(store, settings, given)
     # The executor ends first: no task writes to a place that is being removed.
-    place = _place(store, planned, overwrite=overwrite, difference=differs, needed=needed)
-    with place as run, executor:
-        kept = run if store is not None or not in_memory else None
-        x, rows, preparation = _bring(
-            executor, x, look, settings, kept, watcher, in_memory=in_memory, blind=bool(blind)
-        )
-        if look is None or preparation is not None:
-            watcher.work_began("looking at X")
-            look = look_at(executor, rows, settings.metric)
-            planned = plan(sampled_shares(look.source(rows, settings.metric), settings))
-        look = look._replace(counts=settings.sample_weight)
-        source = look.source(_keeping(rows, planned), settings.metric)
-        if isinstance(rows, ArrayRows) or source.counts is not None:
-            executor.hold(source)
-        if isinstance(source, Features) and source.counts is not None:
-            look = look._replace(mean=weighted_mean(executor, source))
-        job = _make_job(
-            executor,
-            source,
-            settings,
-            planned,
-            run,
-            keeps=store is not None,
-            shares_run=not blind,
-            watcher=watcher,
-        )
-        if store is not None:
-            tell_of_blind(blind, store.url)
-            known = given or (None if settings.prepares else look.fingerprint)
-            store.update(memory_limit=memory_limit)
-            _record(job, look, preparation, known, feature_names, labels)
-        outcome = _carry_out(job, look)
-    if store is not None:
-        fitted = _stored_map(store, preparation, settings, planned)
-    elif not isinstance(x, da.Array):
-        source = look.source(ArrayRows(x), settings.metric)
-        embedding = ArrayRows(outcome.embedding)
-        fitted = fitted_map(source, embedding, preparation, settings, planned)
-    else:
-        fitted = None
-    return Result(outcome, planned, settings, fitted)
-
-
-def _keeping(rows: Rows, plan: Plan) -> Rows:
-    """Return rows of which each process keeps as many as a plan has memory for."""
-    return replace(rows, kept_rows=plan.kept_rows) if isinstance(rows, StoredRows) else rows
-
-
-def _bring(
-    executor: Executor,
-    x: Data,
-    look: Look | None,
-    settings: Settings,
-    run: Run | None,
-    watcher: Watcher,
-    *,
-    in_memory: bool,
-    blind: bool,
-) -> tuple[Data, Rows, Preparation | None]:
-    """Return the data, prepared as asked for, and its rows as all tasks read them.
-
-    The run, if one is given, has both: it keeps X, or tasks read it there.
-    """
-    preparation = None
-    if settings.prepares:
-        watcher.work_began("preparing X")
-        x, preparation = prepare(executor, x, look, settings, run, in_memory=in_memory, blind=blind)
-    if run is None:
-        return x, ArrayRows(x), preparation
-    watcher.work_began("storing X")
-    store_rows(executor, x, run, settings.metric, by_workers=not blind)
-    run.delete(RAW)
-    rows = ArrayRows(x) if in_memory else readable_rows(run, "X", blind=blind)
-    return x, rows, preparation
-
-
-def resume(run: Run, *, watcher: Watcher, reconnects: bool = False) -> Result:
-    """Go on with a run where it stopped; a finished run's result is read.
-
-    Parameters
-    ----------
-    run : Run
-    watcher : Watcher
-    reconnects : bool
-        Whether this process has worked on it until the scheduler was lost: workers come back one by
-        one, and what the first ones have of memory tells nothing.
-
-    Raises
-    ------
-    StoreError
-        There is no run, or it stopped before its data was in the store.
-    ResourceError
-        It does not fit in the memory found.
-    """
-    try:
-        return _resume(run, watcher, reconnects=reconnects)
-    except SchedulerLostError as lost:
-        with reconnected(lost):
-            return resume(run, watcher=watcher, reconnects=True)
-    finally:
-        forget_rows()
-
-
-def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
-    run.require()
-    state = run.state
-    if state["status"] == "created":
-        how = "start it anew" if run.path is not None else "start it anew with overwrite=True"
-        raise StoreError(f"{run.url} stopped before its data was stored; {how}")
-    arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
-    settings = Settings.from_json(state["parameters"], arrays)
-    plan = Plan(**state["plan"])
-    preparation = kept_preparation(run)
-    if state["status"] == "finished":
-        try:
-            found = kept_outcome(run)
-        except DamageError as damage:
-            warnings.warn(f"{damage}; it is made again from the last checkpoint", stacklevel=3)
-        else:
-            return Result(found, plan, settings, _stored_map(run, preparation, settings, plan))
-    with locked(run), current_executor() as executor:
-        run.tidy()
-        checkpoint.tidy(run)
-        blind = blind_workers(executor, run)
-        require_sight(blind, run.url, plan.p_storage, keeps_p=plan.keeps_p, saves=settings.save)
-        tell_of_blind(blind, run.url)
-        if not reconnects:
-            sparse = is_stored_sparse(run)
-            with telling_how_to_go_on(run):
-                plan = plan_again(
-                    plan,
-                    settings,
-                    memory_limit=state["memory_limit"],
-                    x_bytes=stored_bytes(run) if blind or sparse else 0,
-                    sparse=sparse,
-                    executor=executor,
-                )
-                run.update(plan=asdict(plan))
-        require_same_data(
-            executor, run, settings.metric, state["fingerprint"], by_workers=not blind
-        )
-        remake_damaged_arrays(run, plan, settings)
-        mean = np.array(state["mean"])
-        look = Look(state["exponent"], mean, state["fingerprint"], settings.sample_weight)
-        rows = ArrayRows(x_in_memory(run)) if blind else stored_x(run)
-        source = look.source(rows, settings.metric)
-        if isinstance(rows, ArrayRows) or source.counts is not None:
-            executor.hold(source)
-        job = _make_job(
-            executor,
-            source,
+    with _place(order, plan, overwrite=overwrite, difference=differs) as run, order.executor:
+        data, plan = _bring(order, plan, look, run)
+        job = make_job(
+            order.executor,
+            data.source,
             settings,
             plan,
             run,
-            keeps=True,
-            shares_run=not blind,
-            watcher=watcher,
+            keeps=store is not None,
+            shares_run=not order.blind,
+            watcher=order.watcher,
         )
-        values, damaged = checkpoint.load(run)
-        if damaged:
-            before = "the start" if values is None else "the one before"
-            warnings.warn(
-                f"checkpoint {damaged[0]} of {run.url} is damaged; going on from {before}",
-                stacklevel=3,
-            )
-        if values is not None:
-            job.history = [tuple(row) for row in values["history"].tolist()]
-            job.spent = int(values["spent"])
-            job.seconds = float(values["seconds"])
-        outcome = _carry_out(job, look, values)
-    return Result(outcome, plan, settings, _stored_map(run, preparation, settings, plan))
+        if store is not None:
+            tell_of_blind(order.blind, store.url)
+            store.update(memory_limit=order.memory_limit)
+            known = given or (None if settings.prepares else data.look.fingerprint)
+            _record(job, data, known, feature_names, labels)
+        outcome = carry_out(job, data.look)
+    return Result(outcome, plan, settings, _fitted_map(order, data, plan, outcome))
 
 
-def _stored_map(
-    run: Run, preparation: Preparation | None, settings: Settings, plan: Plan
-) -> FittedMap:
-    embedding = stored_rows(run, "embedding")
-    return fitted_map(stored_source(run), embedding, preparation, settings, plan)
+def _foresee(order: Order) -> tuple[Plan, Look | None]:
+    """Return a plan, and what a look at X finds if that costs no computation.
+
+    What is kept of P is known when the data is there, and prepared.
+    """
+    settings, x = order.settings, order.x
+    plan = order.plan(WHOLE if settings.tail_mass == 0.0 and not order.is_graph else NOTHING)
+    if isinstance(x, da.Array):
+        return plan, None
+    if settings.prepares:
+        return plan, look_at_array(x, "euclidean")
+    look = look_at_array(x, settings.metric)
+    return order.plan(sampled_shares(look.source(ArrayRows(x), settings.metric), settings)), look
+
+
+def _bring(order: Order, plan: Plan, look: Look | None, run: Run | None) -> tuple[Brought, Plan]:
+    """Bring the data to where all tasks read it, and plan by what it then is."""
+    settings, executor = order.settings, order.executor
+    x, rows, preparation = _bring_rows(order, look, run)
+    if look is None or preparation is not None:
+        order.watcher.work_began("looking at X")
+        look = look_at(executor, rows, settings.metric)
+        plan = order.plan(sampled_shares(look.source(rows, settings.metric), settings))
+    look = look._replace(counts=settings.sample_weight)
+    if isinstance(rows, StoredRows):
+        rows = replace(rows, kept_rows=plan.kept_rows)
+    source = held_source(executor, look, rows, settings.metric)
+    if isinstance(source, Features) and source.counts is not None:
+        look = look._replace(mean=weighted_mean(executor, source))
+    return Brought(x, look, source, preparation), plan
+
+
+def _bring_rows(
+    order: Order, look: Look | None, run: Run | None
+) -> tuple[Data, Rows, Preparation | None]:
+    """Return the data, prepared as asked for, and its rows as all tasks read them.
+
+    A run that keeps X, or has it for tasks to read, has both.
+    """
+    x, settings, executor, blind = order.x, order.settings, order.executor, bool(order.blind)
+    if order.store is None and order.in_memory:
+        run = None  # it is there for what P or S is kept in
+    preparation = None
+    if settings.prepares:
+        order.watcher.work_began("preparing X")
+        x, preparation = prepare(
+            executor, x, look, settings, run, in_memory=order.in_memory, blind=blind
+        )
+    if run is None:
+        return x, ArrayRows(x), preparation
+    order.watcher.work_began("storing X")
+    store_rows(executor, x, run, settings.metric, by_workers=not blind)
+    run.delete(RAW)
+    rows = ArrayRows(x) if order.in_memory else readable_rows(run, "X", blind=blind)
+    return x, rows, preparation
+
+
+def _fitted_map(order: Order, data: Brought, plan: Plan, outcome: Outcome) -> FittedMap | None:
+    """Return what places new points; None where nothing keeps X, which was lazy."""
+    settings = order.settings
+    if order.store is not None:
+        return stored_map(order.store, data.preparation, settings, plan)
+    if isinstance(data.x, da.Array):
+        return None
+    source = data.look.source(ArrayRows(data.x), settings.metric)
+    return fitted_map(source, ArrayRows(outcome.embedding), data.preparation, settings, plan)
 
 
 @contextmanager
-def _place(
-    store: Run | None, plan: Plan, *, overwrite: bool, difference: str, needed: bool
-) -> Iterator[Run | None]:
+def _place(order: Order, plan: Plan, *, overwrite: bool, difference: str) -> Iterator[Run | None]:
     """Make the run's store; one that nobody asked for is removed at the end."""
+    store = order.store
     if store is not None:
         with locked(store):
             store.create(overwrite=overwrite, difference=difference)
@@ -348,7 +258,7 @@ def _place(
                 if store.state["status"] == "created":  # a resume could not go on from here
                     store.delete()
                 raise
-    elif needed or "zarr" in (plan.p_storage, plan.coarse_storage):
+    elif order.needs_run or "zarr" in (plan.p_storage, plan.coarse_storage):
         with scratch_run() as run:
             yield run
     else:
@@ -357,8 +267,7 @@ def _place(
 
 def _record(
     job: Job,
-    look: Look,
-    preparation: Preparation | None,
+    data: Brought,
     given: str | None,
     feature_names: Sequence[str] | None,
     labels: npt.NDArray[np.generic] | None,
@@ -370,8 +279,8 @@ def _record(
     run, plan, settings = job.run, job.plan, job.settings
     assert run is not None  # noqa: S101 - only a run is recorded
     create_arrays(run, plan, settings)
-    if preparation is not None:
-        preparation.keep(run)
+    if data.preparation is not None:
+        data.preparation.keep(run)
     for name, values in settings.arrays.items():
         run.create_array(ARRAYS[name], values.shape, values.shape)
         run.write(ARRAYS[name], slice(None), values)
@@ -381,67 +290,9 @@ def _record(
         status="started",
         parameters=settings.to_json(),
         plan=asdict(plan),
-        exponent=look.exponent,
-        mean=look.mean.tolist(),
-        fingerprint=look.fingerprint,
+        exponent=data.look.exponent,
+        mean=data.look.mean.tolist(),
+        fingerprint=data.look.fingerprint,
         given=given,
         feature_names=None if feature_names is None else list(feature_names),
     )
-
-
-def _make_job(
-    executor: Executor,
-    source: Source,
-    settings: Settings,
-    plan: Plan,
-    run: Run | None,
-    *,
-    keeps: bool,
-    shares_run: bool,
-    watcher: Watcher,
-) -> Job:
-    return Job(
-        executor,
-        source,
-        settings,
-        plan,
-        make_schedule(settings, plan.n_points, coarse=plan.coarse_share > 0.0),
-        run,
-        keeps=keeps,
-        shares_run=shares_run,
-        watcher=watcher,
-        look_at_newcomers=partial(look_at_newcomers, executor, run if shares_run else None),
-    )
-
-
-def _carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Outcome:
-    """Go from the data, or from a checkpoint's values, to the map; keep it where it is kept."""
-    kept = job.run if job.keeps else None
-    compare_workers(job.executor)
-    if kept is not None:
-        compare_with_start(kept)
-    with (
-        nullcontext() if kept is None else telling_how_to_go_on(kept),
-        telling_of_blocks(job.plan),
-        explained_by_newcomers(job),
-    ):
-        # A run that goes on needs its start only to race against what that comes to.
-        needed = values is None or is_annealed(job)
-        start = first_map(job, look) if needed else np.empty((0, 0))
-        outcome = go_through_stages(job, start, values)
-        if kept is not None:
-            keep_outcome(job, outcome)
-    return outcome
-
-
-def report(result: Result) -> dict[str, Any]:
-    """Return what was chosen, needed and found, in plain values."""
-    return {
-        **asdict(result.plan),
-        "cost_per_point": result.outcome.cost / result.settings.n_counted(result.plan.n_points),
-        "share_explained": result.outcome.share_explained,
-        "stopped": result.outcome.stopped,
-        "rows_below_perplexity": result.outcome.unreached,
-        "tails": None if result.outcome.tails is None else result.outcome.tails._asdict(),
-        "seed": result.settings.seed,
-    }

@@ -16,7 +16,7 @@ import pytest
 from same import assert_same_run
 
 import dasksne
-from dasksne import affinities, checkpoint, launch
+from dasksne import affinities, checkpoint, resuming
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.lock import locked
 from dasksne.run import Run
@@ -214,8 +214,8 @@ def test_a_finished_run_is_read(data, store, monkeypatch):
     def refuse(*_args):
         pytest.fail("something was computed")
 
-    monkeypatch.setattr(dasksne.launch, "go_through_stages", refuse)
-    monkeypatch.setattr(dasksne.launch, "current_executor", refuse)
+    monkeypatch.setattr(dasksne.work, "go_through_stages", refuse)
+    monkeypatch.setattr(dasksne.resuming, "current_executor", refuse)
     found = dasksne.resume(store)
     assert_same_run(found, expected)
     assert found.n_features_in_ == 5
@@ -327,14 +327,14 @@ def test_what_killed_processes_left_is_removed(data, store):
 @contextmanager
 def count_checkpoints(store):
     """Give the names of the checkpoints when work begins."""
-    seen, original = set(), launch.require_same_data
+    seen, original = set(), resuming.require_same_data
 
     def look(*args, **options):
         seen.update(path.name for path in (store / "checkpoints").iterdir())
         return original(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "require_same_data", look)
+        patch.setattr(resuming, "require_same_data", look)
         yield seen
 
 
@@ -524,7 +524,7 @@ def test_a_resume_keeps_as_much_as_memory_has_room_for_now(data, store, monkeypa
     with pytest.raises(ResourceError, match=r"needs .* MB of memory, .* found; give") as caught:
         resume(held - 1)
     assert f"go on with: dasksne resume {store}" in caught.value.__notes__[0]
-    launch.resume(
+    resuming.resume(
         Run.locate(store), watcher=dasksne.progress.Reporter([], verbose=0), reconnects=True
     )
     Run.locate(store).update(status="started")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,18 @@ UNREACHED = 1e-6
 """In nats: a row whose entropy misses its target by more cannot reach its perplexity."""
 
 
+class Passed(NamedTuple):
+    """A stage that is over: what is left of it, which is not the memory of its optimiser."""
+
+    embedding: FloatArray
+    cost: float
+    stopped: str
+    """Why it ended."""
+    calibration: Calibration
+    tails: Tails | None
+    """Of the last stage, where rows of P drop them."""
+
+
 def go_through_stages(
     job: Job,
     start: FloatArray,
@@ -41,67 +53,74 @@ def go_through_stages(
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
 
-    What an annealed start came to races against its rivals in the last stage; the start of points
-    that are too many to be annealed does so in the first.
-
     A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
     reported is always that of the perplexity asked for.
     """
-    schedule = job.schedule
-    large = is_too_large_to_anneal(job.settings, job.plan.n_points)
-    opening = 0 if large else len(schedule) - 1
-    y = start
-    state: State
-    unreached, tails, constant_cost = 0, None, np.nan
-    first = restored["stage"] if restored else 0
-    if restored and first + 1 < len(schedule) and _has_stopped(restored):
-        job.spent += int(restored[f"{_prefix(0)}iteration"])
-        y, first, restored = restored[f"{_prefix(0)}y"], first + 1, None
-    for k in range(first, len(schedule)):
-        last = k + 1 == len(schedule)
-        if job.stopped and not last:
-            continue
-        at = stage_job(job, k)
-        opens = k == opening and not job.stopped and restored is None
-        racing = [y, *rival_maps(at, start)] if opens else [y]
-        drops = last and job.settings.tail_mass > 0.0
-        affinities = calibrate_rows(
-            at, schedule[k].perplexity, k, keep=at.keeps and last, losses=drops
-        )
-        calibration = affinities.calibration
-        if last:
-            unreached = _count_unreached(job, calibration)
-            constant_cost = _constant_cost(job, calibration)
-        objective = make_objective(at, affinities, k)
-        if opens and races_against_spectral(at):
-            racing.append(spectral_rival(at, objective, start))
-        optimiser = _make_optimiser(job, k, objective)
-        if restored is not None:
-            states = _restored_states(optimiser, restored)
-            restored = None
-        else:
-            evaluations = objective.evaluate_all(racing)
-            states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]
-        with job.executor.stage(f"iterations of stage {k + 1}"):
-            if len(states) > 1:
-                states = [_race(job, k, optimiser, states, objective)]
-                optimiser = replace(optimiser, max_iter=_allowed(job, k))
-            state = _iterate(job, k, optimiser, states[0], objective)
-        y = state.y
-        job.spent += state.iteration
-        if drops:
-            tails = _describe_tails(job, affinities, objective, y)
-        del objective  # and with it S, before the next stage makes its own
+    y, first = start, 0
+    if restored is not None:
+        first = restored["stage"]
+        if first + 1 < job.n_stages and _has_stopped(restored):
+            job.spent += int(restored[f"{_prefix(0)}iteration"])
+            y, first, restored = restored[f"{_prefix(0)}y"], first + 1, None
+    passed = _go_through_stage(job, first, y, start, restored)
+    for k in range(first + 1, job.n_stages):
+        if not job.stopped or k + 1 == job.n_stages:
+            passed = _go_through_stage(job, k, passed.embedding, start)
+    embedding, cost, stopped, calibration, tails = passed
     return Outcome(
-        embedding=state.y,
-        cost=state.cost,
-        constant_cost=constant_cost,
+        embedding=embedding,
+        cost=cost,
+        constant_cost=_constant_cost(job, calibration),
         n_iter=len(job.history),
         history={name: np.array([row[i] for row in job.history]) for i, name in enumerate(HISTORY)},
-        stopped="stopped by a callback" if job.stopped else str(state.stopped),
-        unreached=unreached,
+        stopped="stopped by a callback" if job.stopped else stopped,
+        unreached=_count_unreached(job, calibration),
         tails=tails,
     )
+
+
+def _go_through_stage(
+    job: Job,
+    k: int,
+    y: FloatArray,
+    start: FloatArray,
+    restored: dict[str, Any] | None = None,
+) -> Passed:
+    """Optimise at the perplexity of stage k, from a map or from a checkpoint's values."""
+    at = stage_job(job, k)
+    last = k + 1 == job.n_stages
+    drops = last and job.settings.tail_mass > 0.0
+    races = k == _opening(job) and not job.stopped and restored is None
+    racing = [y, *rival_maps(at, start)] if races else [y]
+    affinities = calibrate_rows(
+        at, job.schedule[k].perplexity, k, keep=at.keeps and last, losses=drops
+    )
+    objective = make_objective(at, affinities, k)
+    if races and races_against_spectral(at):
+        racing.append(spectral_rival(at, objective, start))
+    optimiser = _make_optimiser(job, k, objective)
+    if restored is not None:
+        states = _restored_states(optimiser, restored)
+    else:
+        evaluations = objective.evaluate_all(racing)
+        states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]
+    with job.executor.stage(f"iterations of stage {k + 1}"):
+        if len(states) > 1:
+            states = [_race(job, k, optimiser, states, objective)]
+            optimiser = replace(optimiser, max_iter=_allowed(job, k))
+        state = _iterate(job, k, optimiser, states[0], objective)
+    job.spent += state.iteration
+    tails = _describe_tails(job, affinities, objective, state.y) if drops else None
+    return Passed(state.y, state.cost, str(state.stopped), affinities.calibration, tails)
+
+
+def _opening(job: Job) -> int:
+    """Return the stage in which starts race.
+
+    What an annealed start came to races against its rivals in the last stage; the start of points
+    that are too many to be annealed does so in the first.
+    """
+    return 0 if is_too_large_to_anneal(job.settings, job.plan.n_points) else job.n_stages - 1
 
 
 def _constant_cost(job: Job, calibration: Calibration) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from dasksne.kernels.attraction import attraction, sparse_attraction
+from dasksne.kernels.attraction import Places, attraction, sparse_attraction
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.probabilities import append_joint, joint_probabilities
 from dasksne.run import Run
@@ -28,8 +28,8 @@ class Block(Protocol):
         """Which rows."""
         ...
 
-    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
-        """Add the attraction of a map, shape (d, N), to its rows of force and energy."""
+    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
+        """Add the attraction of a map to its rows of force and energy."""
         ...
 
     def add_degrees(self, out: FloatArray) -> None:
@@ -44,10 +44,10 @@ class DenseBlock(NamedTuple):
     columns: slice
     joint: FloatArray
 
-    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
+    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
         """Add the attraction; see `Block`."""
-        y_rows = np.ascontiguousarray(y[:, self.rows].T)
-        attraction(self.joint, y_rows, y, self.columns, force, energy)
+        y_rows = np.ascontiguousarray(y.columns[:, self.rows].T)
+        attraction(self.joint, y_rows, y.columns, self.columns, force, energy)
 
     def add_degrees(self, out: FloatArray) -> None:
         """Add the sums of the rows; see `Block`."""
@@ -62,10 +62,9 @@ class SparseBlock(NamedTuple):
     indices: IntArray
     indptr: IntArray
 
-    def attract(self, y: FloatArray, force: FloatArray, energy: FloatArray) -> None:
+    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
         """Add the attraction; see `Block`."""
-        y_rows = np.ascontiguousarray(y[:, self.rows].T)
-        sparse_attraction(self.data, self.indices, self.indptr, y_rows, y, force, energy)
+        sparse_attraction(self.data, self.indices, self.indptr, self.rows, y, force, energy)
 
     def add_degrees(self, out: FloatArray) -> None:
         """Add the sums of the rows; see `Block`."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dasksne.executor import Executor
+from dasksne.kernels.attraction import laid_out
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.tails import add_own_losses, masses_lost
 from dasksne.shards import ComputedShard
@@ -109,7 +110,7 @@ def gradient_errors(
     n = len(y)
     step = max(SAMPLED_ROWS, n // SAMPLED_BLOCKS)
     rows = [slice(start, min(start + SAMPLED_ROWS, n)) for start in range(0, n, step)]
-    shared = executor.broadcast(cut), executor.broadcast(np.ascontiguousarray(y.T))
+    shared = executor.broadcast(cut), executor.broadcast(y)
     parts = executor.map(_gradient_error, rows, source, *shared)
     return np.concatenate([executor.result(part) for part in parts])
 
@@ -132,10 +133,10 @@ def _column_losses(rows: slice, source: Source, cut: Calibration, tail_mass: flo
 
 
 def _gradient_error(rows: slice, source: Source, cut: Calibration, y: FloatArray) -> FloatArray:
-    forces = []
+    places, forces = laid_out(y), []
     for found in (cut, whole_rows(cut)):
-        force, energy = np.zeros((rows.stop - rows.start, len(y))), np.zeros(rows.stop - rows.start)
+        force, energy = np.zeros_like(y[rows]), np.zeros(rows.stop - rows.start)
         for block in ComputedShard(rows, source, found).blocks():
-            block.attract(y, force, energy)
+            block.attract(places, force, energy)
         forces.append(force)
     return np.asarray(2.0 * np.sqrt(np.sum((forces[0] - forces[1]) ** 2, axis=1)))

@@ -1,12 +1,31 @@
 """The attraction: each point is pulled along S = P + P^T, a graph Laplacian times Y."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dasksne.kernels.compiled import strict, summation
+from dasksne.kernels.pull import pull_of_pairs
 from dasksne.types import FloatArray, IntArray
 
 COLUMN_TILE = 1024
 """Columns summed at once. A constant, so that a row's sum has the same bits however S is kept."""
+
+
+class Places(NamedTuple):
+    """A map, as the loops over it read it."""
+
+    columns: FloatArray
+    """Shape (d, N): neighbours in memory are neighbours in a sum over all points."""
+    pairs: FloatArray
+    """Shape (d // 2, N, 2): two coordinates of a point, which are needed together, in one place."""
+
+
+def laid_out(y: FloatArray) -> Places:
+    """Return a map of shape (N, d), float64, laid out."""
+    halves = [y[:, k : k + 2] for k in range(0, y.shape[1] - 1, 2)]
+    pairs = np.stack(halves) if halves else np.empty((0, len(y), 2))
+    return Places(np.ascontiguousarray(y.T), pairs)
 
 
 def attraction(
@@ -40,8 +59,8 @@ def sparse_attraction(
     data: FloatArray,
     indices: IntArray,
     indptr: IntArray,
-    y_rows: FloatArray,
-    y: FloatArray,
+    rows: slice,
+    y: Places,
     force: FloatArray,
     energy: FloatArray,
 ) -> None:
@@ -50,13 +69,15 @@ def sparse_attraction(
     Parameters
     ----------
     data, indices, indptr : arrays
-        Of a CSR matrix with r rows and N columns.
-    y_rows : array of shape (r, d), float64
-    y : array of shape (d, N), float64
+        Of a CSR matrix with r rows and N columns; indices are int32.
+    rows : slice
+        Which points the rows are.
+    y : Places
+        The map.
     force, energy : arrays of shape (r, d) and (r,), float64
         Added to.
     """
-    _sparse_attraction(data, indices, indptr, y_rows, y, force, energy)
+    _sparse_attraction(data, indices, indptr, rows.start, y.columns, y.pairs, force, energy)
 
 
 @strict
@@ -86,13 +107,36 @@ def _pull(weights, own, others):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _sparse_attraction(data, indices, indptr, y_rows, y, force, energy):  # type: ignore[no-untyped-def]
+def _sparse_attraction(data, indices, indptr, first_row, columns, pairs, force, energy):  # type: ignore[no-untyped-def]
+    sums = np.empty(4)
+    d = columns.shape[0]
     for i in range(indptr.size - 1):
         start, stop = indptr[i], indptr[i + 1]
-        for k in range(y_rows.shape[1]):
-            pull, work = _sparse_pull(data[start:stop], indices[start:stop], y_rows[i, k], y[k])
-            force[i, k] += pull
+        for p in range(pairs.shape[0]):
+            _pull_of_row(data[start:stop], indices[start:stop], pairs[p], first_row + i, sums)
+            force[i, 2 * p] += sums[0]
+            force[i, 2 * p + 1] += sums[1]
+            energy[i] += sums[2] + sums[3]
+        if d % 2 == 1:
+            last = columns[d - 1]
+            pull, work = _sparse_pull(
+                data[start:stop], indices[start:stop], last[first_row + i], last
+            )
+            force[i, d - 1] += pull
             energy[i] += work
+
+
+@strict
+def _pull_of_row(weights, indices, y, i, sums):  # type: ignore[no-untyped-def]
+    """Write pull and work of two coordinates; an odd last entry comes after the others."""
+    even = weights.size - weights.size % 2
+    pull_of_pairs(weights[:even], indices[:even], y[i], y, sums)
+    for e in range(even, weights.size):
+        for k in range(2):
+            difference = y[i, k] - y[indices[e], k]
+            weighted = weights[e] * difference
+            sums[k] += weighted
+            sums[2 + k] += weighted * difference
 
 
 @summation

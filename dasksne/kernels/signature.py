@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from dasksne.kernels.attraction import attraction
+from dasksne.kernels.attraction import attraction, laid_out, sparse_attraction
 from dasksne.kernels.calibration import calibrate
 from dasksne.kernels.components import covariance_product
 from dasksne.kernels.distances import squared_distances
@@ -21,7 +21,7 @@ PERPLEXITY = 20.0
 
 @cache
 def kernels_hash() -> str:
-    """Return the SHA-256 of distances, P, S, attraction, both repulsions and a BLAS product.
+    """Return the SHA-256 of distances, P, S, both attractions, both repulsions and a BLAS product.
 
     Library versions and CPU features change bits; so do threads of BLAS, which the caller holds at
     one as the executors do.
@@ -35,9 +35,13 @@ def kernels_hash() -> str:
     p, s = np.empty_like(distances), np.empty_like(distances)
     conditional_probabilities(distances, 0, found, p)
     joint_probabilities(distances, distances, rows, rows, found, s)
-    y = np.ascontiguousarray(8.0 * x[:, :2].T)
+    places = laid_out(8.0 * x[:, :2])
+    y = places.columns
     force, energy = np.zeros((N_POINTS, 2)), np.zeros(N_POINTS)
     attraction(s, np.ascontiguousarray(y.T), y, rows, force, energy)
+    indices = np.tile(np.arange(N_POINTS, dtype=np.int32), N_POINTS)
+    indptr = N_POINTS * np.arange(N_POINTS + 1)
+    sparse_attraction(s.ravel(), indices, indptr, rows, places, force, energy)
     first = first_pass(rows, y)
     push = second_pass(first, y, first.weights, joined([first.isolated]))
     by_fourier = repulsion_fourier(np.ascontiguousarray(y.T))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
-from dasksne.kernels.attraction import COLUMN_TILE, attraction
+from dasksne.kernels.attraction import COLUMN_TILE, attraction, laid_out, sparse_attraction
 
 
 def expected(S, Y):
@@ -54,3 +55,54 @@ def test_it_adds_and_leaves_its_inputs_alone(rng):
         np.testing.assert_allclose(two, 2.0 * one)
     np.testing.assert_array_equal(S, before[0])
     np.testing.assert_array_equal(Y, before[1])
+
+
+def found_sparse(S, Y, rows):
+    matrix = csr_array(S[rows])
+    force, energy = np.zeros((rows.stop - rows.start, Y.shape[1])), np.zeros(rows.stop - rows.start)
+    sparse_attraction(
+        matrix.data,
+        matrix.indices.astype(np.int32),
+        matrix.indptr.astype(np.int64),
+        rows,
+        laid_out(Y),
+        force,
+        energy,
+    )
+    return force, energy
+
+
+@pytest.fixture
+def sparse(rng):
+    """Rows of every number of entries, one of them empty."""
+    S = rng.random((90, 90))
+    return np.where(np.arange(90) < np.arange(90)[:, np.newaxis], S, 0.0)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_force_and_energy_of_a_sparse_matrix(rng, sparse, d, dtype):
+    S, Y = sparse.astype(dtype), rng.normal(size=(90, d))
+    rows = slice(0, 57)
+    for part, whole in zip(found_sparse(S, Y, rows), expected(S.astype(float), Y), strict=True):
+        np.testing.assert_allclose(part, whole[rows], rtol=1e-12, atol=1e-12)
+
+
+def test_a_sparse_row_has_the_same_bits_in_every_block(rng, sparse):
+    Y = rng.normal(size=(90, 2))
+    whole = found_sparse(sparse, Y, slice(0, 90))
+    for part, field in zip(found_sparse(sparse, Y, slice(7, 24)), whole, strict=True):
+        np.testing.assert_array_equal(part, field[7:24])
+
+
+def test_a_sparse_matrix_is_added_and_the_map_left_alone(rng, sparse):
+    Y = rng.normal(size=(90, 3))
+    before = Y.copy()
+    force, energy = found_sparse(sparse, Y, slice(0, 90))
+    matrix = csr_array(sparse)
+    indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
+    total, work = force.copy(), energy.copy()
+    sparse_attraction(matrix.data, indices, indptr, slice(0, 90), laid_out(Y), total, work)
+    np.testing.assert_array_equal(total, 2.0 * force)
+    np.testing.assert_allclose(work, 2.0 * energy, rtol=1e-14)
+    np.testing.assert_array_equal(Y, before)

@@ -52,10 +52,10 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
     of_rows, of_panel, of_sums = signature.args
     rows = _arrays(context, builder, of_rows, arguments[0])
     panel = array(context, builder, of_panel, arguments[1])
+    n_features = length(builder, rows[0])
     before, loop, done = (builder.block, *map(builder.append_basic_block, ("feature", "done")))
     builder.branch(loop)
     builder.position_at_end(loop)
-    n_features = length(builder, rows[0])
     k = builder.phi(n_features.type)
     sums = [builder.phi(VECTOR) for _ in rows]
     columns = load(builder, VECTOR, panel.data, k)

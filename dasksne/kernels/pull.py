@@ -47,14 +47,14 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
     weights, indices, own, pairs, out = (
         array(context, builder, *each) for each in zip(signature.args, arguments, strict=True)
     )
-    y = load(builder, PAIR, own.data, INDEX(0))
+    y, size = load(builder, PAIR, own.data, INDEX(0)), length(builder, weights)
     names = ("entries", "entry", "pulled")
     before, loop, body, done = (builder.block, *map(builder.append_basic_block, names))
     builder.branch(loop)
     builder.position_at_end(loop)
     e = builder.phi(INDEX)
     sums = [builder.phi(PAIR) for _ in range(2 * AT_ONCE)]
-    more = builder.icmp_signed("<", e, length(builder, weights))
+    more = builder.icmp_signed("<", e, size)
     builder.cbranch(more, body, done)
     builder.position_at_end(body)
     following = []

@@ -61,7 +61,9 @@ def go_through_stages(
         first = restored["stage"]
         if first + 1 < job.n_stages and _has_stopped(restored):
             job.spent += int(restored[f"{_prefix(0)}iteration"])
-            y, first, restored = restored[f"{_prefix(0)}y"], first + 1, None
+            y, first = restored[f"{_prefix(0)}y"], first + 1
+            restored.clear()
+            restored = None
     passed = _go_through_stage(job, first, y, start, restored)
     for k in range(first + 1, job.n_stages):
         if not job.stopped or k + 1 == job.n_stages:
@@ -101,6 +103,7 @@ def _go_through_stage(
     optimiser = _make_optimiser(job, k, objective)
     if restored is not None:
         states = _restored_states(optimiser, restored)
+        restored.clear()  # who called has it too
     else:
         evaluations = objective.evaluate_all(racing)
         states = [optimiser.start(*each) for each in zip(racing, evaluations, strict=True)]

@@ -40,7 +40,7 @@ def remake_damaged_arrays(run: Run, plan: Plan, settings: Settings) -> None:
         warnings.warn(
             f"{', '.join(damaged)} of {run.url} cannot be read as what was written, and will be "
             "computed again",
-            stacklevel=4,
+            stacklevel=6,
         )
 
 
@@ -92,7 +92,7 @@ def sound_blocks(
         warnings.warn(
             f"{len(complaints)} of {plan.n_blocks} row blocks of {run.url} are damaged and will be "
             f"computed again: {complaints[0]}",
-            stacklevel=6,
+            stacklevel=9,
         )
     return finished
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dasksne.executor import Executor, Handle
-from dasksne.kernels.attraction import laid_out
+from dasksne.kernels.attraction import Places
 from dasksne.plan import Repulsion
 from dasksne.repulsion import stack_rows, start_repulsion
 from dasksne.shards import Shard
@@ -126,7 +126,7 @@ def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray]]:
 
 def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
     """Return force and energy of the shard's rows for each map."""
-    places = [laid_out(y) for y in maps]
+    places = [Places(y) for y in maps]
     first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
     found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
     for block in shard.blocks():

@@ -61,6 +61,7 @@ def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
     arrays = {name: run.read_whole(kept) for name, kept in ARRAYS.items() if run.has(kept)}
     settings = Settings.from_json(state["parameters"], arrays)
     plan = Plan(**state["plan"])
+    preparation = kept_preparation(run)
     outcome = _found(run) if state["status"] == "finished" else None
     if outcome is None:
         with locked(run), current_executor() as executor:
@@ -73,7 +74,7 @@ def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
                 plan = _plan_again(run, executor, plan, settings, blind=bool(blind))
             job, look = _take_up(run, executor, plan, settings, watcher, blind=bool(blind))
             outcome = carry_out(job, look, _go_back(job))
-    return Result(outcome, plan, settings, stored_map(run, kept_preparation(run), settings, plan))
+    return Result(outcome, plan, settings, stored_map(run, preparation, settings, plan))
 
 
 def _found(run: Run) -> Outcome | None:

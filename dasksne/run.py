@@ -55,7 +55,7 @@ Codecs: TypeAlias = tuple[ZstdCodec | Crc32cCodec, ...]
 COMPRESSED: Codecs = (ZstdCodec(level=0, checksum=True),)
 CHECKED: Codecs = (Crc32cCodec(),)
 PLAIN: Codecs = ()
-"""What has none is checked by other means."""
+"""Codecs of an array; what has none is checked by other means."""
 DELETING = ".deleting"
 """How the name of a folder ends while it is deleted."""
 PARTIAL = ".partial"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dasksne.executor import Executor
-from dasksne.kernels.attraction import laid_out
+from dasksne.kernels.attraction import Places
 from dasksne.kernels.calibration import Calibration
 from dasksne.kernels.tails import add_own_losses, masses_lost
 from dasksne.shards import ComputedShard
@@ -133,7 +133,7 @@ def _column_losses(rows: slice, source: Source, cut: Calibration, tail_mass: flo
 
 
 def _gradient_error(rows: slice, source: Source, cut: Calibration, y: FloatArray) -> FloatArray:
-    places, forces = laid_out(y), []
+    places, forces = Places(y), []
     for found in (cut, whole_rows(cut)):
         force, energy = np.zeros_like(y[rows]), np.zeros(rows.stop - rows.start)
         for block in ComputedShard(rows, source, found).blocks():

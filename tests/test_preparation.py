@@ -21,6 +21,7 @@ from dasksne import preparation
 from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.preparation import prepare
+from dasksne.run import Run
 from dasksne.settings import Settings
 
 X = load_digits().data[:240]
@@ -205,9 +206,12 @@ def test_the_run_keeps_what_prepared_its_data(tmp_path):
     assert "raw" not in run
 
 
-def test_a_preparation_that_is_damaged_is_named(tmp_path):
+@pytest.mark.parametrize("status", ["finished", "started"])
+def test_a_preparation_that_is_damaged_is_named_before_work(tmp_path, status, monkeypatch):
     store = tmp_path / "run.zarr"
     sne(**BOTH, store=store).fit(X)
+    Run.locate(store).update(status=status)
+    monkeypatch.setattr(dasksne.work, "go_through_stages", lambda *_: pytest.fail("too late"))
     chunk = store / "preparation" / "components" / "c" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:-9])
     with pytest.raises(StoreError, match="preparation/components"):

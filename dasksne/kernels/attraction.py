@@ -1,31 +1,41 @@
 """The attraction: each point is pulled along S = P + P^T, a graph Laplacian times Y."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from dasksne.kernels.compiled import strict, summation
-from dasksne.kernels.pull import pull_of_pairs
+from dasksne.kernels.pull import AT_ONCE, pull_of_pairs
 from dasksne.types import FloatArray, IntArray
 
 COLUMN_TILE = 1024
 """Columns summed at once. A constant, so that a row's sum has the same bits however S is kept."""
 
 
-class Places(NamedTuple):
-    """A map, as the loops over it read it."""
+@dataclass(frozen=True)
+class Places:
+    """A map, laid out as the loops over it read it: each way when it is first asked for."""
 
-    columns: FloatArray
-    """Shape (d, N): neighbours in memory are neighbours in a sum over all points."""
-    pairs: FloatArray
-    """Shape (d // 2, N, 2): two coordinates of a point, which are needed together, in one place."""
+    y: FloatArray
+    """Shape (N, d), float64."""
 
+    @cached_property
+    def columns(self) -> FloatArray:
+        """Shape (d, N): neighbours in memory are neighbours in a sum over all points."""
+        return np.ascontiguousarray(self.y.T)
 
-def laid_out(y: FloatArray) -> Places:
-    """Return a map of shape (N, d), float64, laid out."""
-    halves = [y[:, k : k + 2] for k in range(0, y.shape[1] - 1, 2)]
-    pairs = np.stack(halves) if halves else np.empty((0, len(y), 2))
-    return Places(np.ascontiguousarray(y.T), pairs)
+    @cached_property
+    def pairs(self) -> FloatArray:
+        """Shape (d // 2, N, 2): two coordinates of a point, which are needed together."""
+        n_points, d = self.y.shape
+        halves = self.y[:, : d // 2 * 2].reshape(n_points, d // 2, 2)
+        return np.ascontiguousarray(halves.transpose(1, 0, 2))
+
+    @cached_property
+    def last(self) -> FloatArray:
+        """Shape (N,): the last coordinate, which has no other where d is odd."""
+        return np.ascontiguousarray(self.y[:, -1])
 
 
 def attraction(
@@ -77,7 +87,7 @@ def sparse_attraction(
     force, energy : arrays of shape (r, d) and (r,), float64
         Added to.
     """
-    _sparse_attraction(data, indices, indptr, rows.start, y.columns, y.pairs, force, energy)
+    _sparse_attraction(data, indices, indptr, rows.start, y.pairs, y.last, force, energy)
 
 
 @strict
@@ -107,9 +117,9 @@ def _pull(weights, own, others):  # type: ignore[no-untyped-def]
 
 
 @strict
-def _sparse_attraction(data, indices, indptr, first_row, columns, pairs, force, energy):  # type: ignore[no-untyped-def]
+def _sparse_attraction(data, indices, indptr, first_row, pairs, last, force, energy):  # type: ignore[no-untyped-def]
     sums = np.empty(4)
-    d = columns.shape[0]
+    d = force.shape[1]
     for i in range(indptr.size - 1):
         start, stop = indptr[i], indptr[i + 1]
         for p in range(pairs.shape[0]):
@@ -118,7 +128,6 @@ def _sparse_attraction(data, indices, indptr, first_row, columns, pairs, force, 
             force[i, 2 * p + 1] += sums[1]
             energy[i] += sums[2] + sums[3]
         if d % 2 == 1:
-            last = columns[d - 1]
             pull, work = _sparse_pull(
                 data[start:stop], indices[start:stop], last[first_row + i], last
             )
@@ -128,10 +137,10 @@ def _sparse_attraction(data, indices, indptr, first_row, columns, pairs, force, 
 
 @strict
 def _pull_of_row(weights, indices, y, i, sums):  # type: ignore[no-untyped-def]
-    """Write pull and work of two coordinates; an odd last entry comes after the others."""
-    even = weights.size - weights.size % 2
-    pull_of_pairs(weights[:even], indices[:even], y[i], y, sums)
-    for e in range(even, weights.size):
+    """Write pull and work of two coordinates; what is no multiple of AT_ONCE comes last."""
+    whole = weights.size - weights.size % AT_ONCE
+    pull_of_pairs(weights[:whole], indices[:whole], y[i], y, sums)
+    for e in range(whole, weights.size):
         for k in range(2):
             difference = y[i, k] - y[indices[e], k]
             weighted = weights[e] * difference

@@ -22,7 +22,8 @@ def squared_distances(
 
     Parameters
     ----------
-    rows : array of shape (r, D), float64
+    rows : array of shape (r, D), float64, C-contiguous
+        With one feature at least.
     columns : array of shape (c, D), float64
     out : array of shape (r, first_column + c) or wider, float64
         Overwritten from column first_column on.

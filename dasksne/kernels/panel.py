@@ -19,6 +19,7 @@ from dasksne.kernels.vectors import (
     length,
     load,
     repeated,
+    require_contiguous,
     store,
 )
 
@@ -34,16 +35,17 @@ def squares_of_panel(
     """Write the squared distances between a few rows and a panel of columns.
 
     Features, of which there is one at least, are added one after another, each square and its sum
-    in one rounding: a pair's bits do not depend on who else is there.
+    in one instruction where the machine has it: a pair's bits do not depend on who else is there.
 
     Parameters
     ----------
-    rows : tuple of arrays of shape (D,), float64
-    panel : array of shape (D * WIDTH,), float64
+    rows : tuple of arrays of shape (D,), float64, C-contiguous
+    panel : array of shape (D * WIDTH,), float64, C-contiguous
         One feature after another, of WIDTH columns each.
-    sums : tuple of arrays of shape (WIDTH,) or longer, float64
+    sums : tuple of arrays of shape (WIDTH,) or longer, float64, C-contiguous
         Overwritten: for each row its distances.
     """
+    require_contiguous(*rows, panel, *sums)
     return types.void(rows, panel, sums), _generate
 
 

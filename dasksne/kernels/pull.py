@@ -11,7 +11,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from dasksne.kernels.vectors import DOUBLE, FUSED, INDEX, array, length, load, repeated, store
+from dasksne.kernels.vectors import (
+    DOUBLE,
+    FUSED,
+    INDEX,
+    array,
+    length,
+    load,
+    repeated,
+    require_contiguous,
+    store,
+)
 
 PAIR = ir.VectorType(DOUBLE, 2)
 AT_ONCE = 2
@@ -26,10 +36,12 @@ def pull_of_pairs(
 
     The sums are made in an order that depends on nothing but how many entries there are.
 
+    All arrays are C-contiguous.
+
     Parameters
     ----------
     weights : array of shape (m,), floating
-        m is even.
+        m is a multiple of AT_ONCE.
     indices : array of shape (m,), int32
         Not negative.
     own : array of shape (2,), float64
@@ -39,6 +51,7 @@ def pull_of_pairs(
     out : array of shape (4,), float64
         Overwritten: the first sum of either coordinate, then the second.
     """
+    require_contiguous(weights, indices, own, pairs, out)
     return types.void(weights, indices, own, pairs, out), _generate
 
 
@@ -76,5 +89,8 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
     builder.branch(loop)
     builder.position_at_end(done)
     for at in range(2):
-        store(builder, builder.fadd(sums[at], sums[2 + at]), out.data, at)
+        total, *others = sums[at::2]
+        for other in others:
+            total = builder.fadd(total, other)
+        store(builder, total, out.data, at)
     return context.get_dummy_value()

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from dasksne.kernels.attraction import attraction, laid_out, sparse_attraction
+from dasksne.kernels.attraction import Places, attraction, sparse_attraction
 from dasksne.kernels.calibration import calibrate
 from dasksne.kernels.components import covariance_product
 from dasksne.kernels.distances import squared_distances
@@ -35,7 +35,7 @@ def kernels_hash() -> str:
     p, s = np.empty_like(distances), np.empty_like(distances)
     conditional_probabilities(distances, 0, found, p)
     joint_probabilities(distances, distances, rows, rows, found, s)
-    places = laid_out(8.0 * x[:, :2])
+    places = Places(8.0 * x[:, :2])
     y = places.columns
     force, energy = np.zeros((N_POINTS, 2)), np.zeros(N_POINTS)
     attraction(s, np.ascontiguousarray(y.T), y, rows, force, energy)

@@ -7,13 +7,20 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
+from numba.core.errors import TypingError
 
 DOUBLE, INDEX = ir.DoubleType(), ir.IntType(64)
 LANE = ir.IntType(32)
 FUSED = ("contract",)
-"""A product and its sum are one instruction."""
+"""A product and its sum are one instruction, where the machine has it."""
 ALIGNMENT = 8
 """Of vectors in memory, in bytes: arrays begin anywhere."""
+
+
+def require_contiguous(*kinds: Any) -> None:
+    """Refuse arrays whose values do not follow each other: what is written here has no strides."""
+    if any(kind.layout != "C" for kind in kinds):
+        raise TypingError("arrays must be C-contiguous")
 
 
 def array(context: Any, builder: ir.IRBuilder, kind: Any, value: Any) -> Any:
@@ -49,7 +56,7 @@ def repeated(builder: ir.IRBuilder, kind: ir.VectorType, value: Any) -> Any:
 def left_rolled(module: ir.Module) -> Any:
     """Return what the branch back of a loop is marked with so that LLVM does not unroll it.
 
-    Twice the sums would not fit the registers of AVX2.
+    Twice the sums would not fit the registers of AVX2. One loop of a module has the mark.
     """
     disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     mark = module.add_metadata([disable, disable])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from dasksne.kernels.attraction import COLUMN_TILE, attraction, laid_out, sparse_attraction
+from dasksne.kernels.attraction import COLUMN_TILE, Places, attraction, sparse_attraction
 
 
 def expected(S, Y):
@@ -65,7 +65,7 @@ def found_sparse(S, Y, rows):
         matrix.indices.astype(np.int32),
         matrix.indptr.astype(np.int64),
         rows,
-        laid_out(Y),
+        Places(Y),
         force,
         energy,
     )
@@ -102,7 +102,7 @@ def test_a_sparse_matrix_is_added_and_the_map_left_alone(rng, sparse):
     matrix = csr_array(sparse)
     indices, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
     total, work = force.copy(), energy.copy()
-    sparse_attraction(matrix.data, indices, indptr, slice(0, 90), laid_out(Y), total, work)
+    sparse_attraction(matrix.data, indices, indptr, slice(0, 90), Places(Y), total, work)
     np.testing.assert_array_equal(total, 2.0 * force)
     np.testing.assert_allclose(work, 2.0 * energy, rtol=1e-14)
     np.testing.assert_array_equal(Y, before)

@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on, written aside, made current by one pointer."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,36 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
     run.update(**{POINTER: kept})
     for old in names[KEPT - 1 :]:
         run.delete(f"checkpoints/{old}")
+
+
+class Writer:
+    """Writes checkpoints of a run, if there is one, while the run goes on.
+
+    A large state takes seconds, in which the driver would only wait for its workers.
+    """
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def begin(self, values: Mapping[str, Any]) -> None:
+        """Begin to write when the one before is written; the arrays must not change meanwhile."""
+        self.wait()
+        if self._run is not None:
+            self._last = self._pool.submit(save, self._run, values)
+
+    def wait(self) -> None:
+        """Wait for what was begun, and raise what stopped it."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def finish(self, values: Mapping[str, Any]) -> None:
+        """Write the last one now, whatever became of the one before."""
+        self._pool.shutdown()
+        if self._run is not None:
+            save(self._run, values)
 
 
 def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:

@@ -263,36 +263,38 @@ def _recording(
 ) -> Iterator[Callable[[Sequence[State]], None]]:
     """Give what shows an iteration to the watcher, and writes a checkpoint if one is due.
 
-    A stop of any kind leaves one; an iteration that was cut short is not in it.
+    It is written while the next iteration is computed. A stop of any kind leaves one; an iteration
+    that was cut short is not in it.
     """
     latest = states
+    writer = checkpoint.Writer(job.run if job.keeps else None)
 
     def record(states: Sequence[State]) -> None:
         nonlocal latest
+        writer.wait()  # so that the iteration before, if it was due, is in the run for good
         latest = states
         _tell(job, k, _winner(states))
         if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
-            _save(job, k, latest)
+            writer.begin(_values(job, k, latest))
+            job.saved = time.monotonic()
 
     try:
         yield record
     finally:
-        _save(job, k, latest)
+        writer.finish(_values(job, k, latest))
+        job.saved = time.monotonic()
 
 
-def _save(job: Job, k: int, states: Sequence[State]) -> None:
-    """Write a checkpoint."""
+def _values(job: Job, k: int, states: Sequence[State]) -> dict[str, Any]:
+    """Return what a checkpoint holds."""
     values = {
         f"{_prefix(i)}{name}": value
         for i, state in enumerate(states)
         for name, value in state_to_dict(state).items()
     }
+    history = np.array(job.history, dtype=np.float64).reshape(-1, len(HISTORY))
     values |= {"stage": k, "states": len(states), "spent": job.spent}
-    if job.keeps:
-        assert job.run is not None  # noqa: S101 - only a run is kept
-        history = np.array(job.history, dtype=np.float64).reshape(-1, len(HISTORY))
-        checkpoint.save(job.run, {**values, "history": history, "seconds": job.elapsed})
-    job.saved = time.monotonic()
+    return {**values, "history": history, "seconds": job.elapsed}
 
 
 def _restored_states(optimiser: Optimiser[Any], values: dict[str, Any]) -> list[State]:

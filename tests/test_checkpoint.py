@@ -1,4 +1,5 @@
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -173,3 +174,54 @@ def test_dying_while_saving_leaves_the_one_before(run, rng, monkeypatch, where, 
     assert damaged == []
     checkpoint.save(run, values(3, rng))
     assert checkpoint.load(run)[0]["iteration"] == 3
+
+
+def test_one_is_written_while_the_run_goes_on(run, rng, monkeypatch):
+    go_on, written = threading.Event(), []
+
+    def slow(*given):
+        assert go_on.wait(60)
+        written.append(given)
+        return save(*given)
+
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", slow)
+    first, second, last = (values(number, rng) for number in (1, 2, 3))
+    writer = checkpoint.Writer(run)
+    writer.begin(first)
+    assert written == []
+    go_on.set()
+    writer.begin(second)
+    assert written[0] == (run, first)
+    writer.finish(last)
+    assert [given for _, given in written] == [first, second, last]
+    assert_same(checkpoint.load(run)[0], last)
+
+
+def test_what_stops_a_writer_is_raised_and_the_last_one_still_written(run, rng, monkeypatch):
+    save, full = checkpoint.save, [True]
+
+    def on_a_full_disk(*given):
+        if full[0]:
+            raise OSError("no space")
+        save(*given)
+
+    monkeypatch.setattr(checkpoint, "save", on_a_full_disk)
+    writer = checkpoint.Writer(run)
+    writer.begin(values(1, rng))
+    with pytest.raises(OSError, match="no space"):
+        writer.wait()
+    writer.begin(values(2, rng))
+    with pytest.raises(OSError, match="no space"):
+        writer.begin(values(3, rng))
+    full[0] = False
+    last = values(4, rng)
+    writer.finish(last)
+    assert_same(checkpoint.load(run)[0], last)
+
+
+def test_a_writer_without_a_run_writes_nothing(rng):
+    writer = checkpoint.Writer(None)
+    writer.begin(values(1, rng))
+    writer.wait()
+    writer.finish(values(2, rng))

@@ -16,7 +16,7 @@ import zarr
 from click.testing import CliRunner
 
 import dasksne
-from dasksne import cli, launch, metrics, stage
+from dasksne import cli, launch, metrics, resuming, stage
 from dasksne.options import OPTIONS
 from dasksne.progress import Reporter
 from dasksne.run import Run
@@ -407,7 +407,8 @@ def test_a_run_interrupted_before_it_has_its_data_leaves_nothing(monkeypatch):
 def test_a_run_interrupted_when_it_is_finished_is_said_to_be(monkeypatch):
     path = Path("map.zarr").absolute()
     with monkeypatch.context() as context:
-        _interrupt(context, launch, "_stored_map", after=0)
+        for part in (launch, resuming):
+            _interrupt(context, part, "stored_map", after=0)
         embed = command("embed", "features.npy", "-o", "map.zarr", *QUICK, code=130)
         resume = command("resume", "map.zarr", code=130)
     said = f"interrupted: the run is finished; look at it with: dasksne info {path}"

@@ -47,12 +47,12 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
 
 
 class Writer:
-    """Writes checkpoints of a run, if there is one, while the run goes on.
+    """Writes checkpoints of a run while it goes on.
 
     A large state takes seconds, in which the driver would only wait for its workers.
     """
 
-    def __init__(self, run: Run | None) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._pool = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
@@ -60,8 +60,7 @@ class Writer:
     def begin(self, values: Mapping[str, Any]) -> None:
         """Begin to write when the one before is written; the arrays must not change meanwhile."""
         self.wait()
-        if self._run is not None:
-            self._last = self._pool.submit(save, self._run, values)
+        self._last = self._pool.submit(save, self._run, values)
 
     def wait(self) -> None:
         """Wait for what was begun, and raise what stopped it."""
@@ -72,8 +71,7 @@ class Writer:
     def finish(self, values: Mapping[str, Any]) -> None:
         """Write the last one now, whatever became of the one before."""
         self._pool.shutdown()
-        if self._run is not None:
-            save(self._run, values)
+        save(self._run, values)
 
 
 def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:

@@ -266,8 +266,12 @@ def _recording(
     It is written while the next iteration is computed. A stop of any kind leaves one; an iteration
     that was cut short is not in it.
     """
+    if not job.keeps:
+        yield lambda states: _tell(job, k, _winner(states))
+        return
+    assert job.run is not None  # noqa: S101 - only a run is kept
     latest = states
-    writer = checkpoint.Writer(job.run if job.keeps else None)
+    writer = checkpoint.Writer(job.run)
 
     def record(states: Sequence[State]) -> None:
         nonlocal latest

@@ -218,10 +218,3 @@ def test_what_stops_a_writer_is_raised_and_the_last_one_still_written(run, rng, 
     last = values(4, rng)
     writer.finish(last)
     assert_same(checkpoint.load(run)[0], last)
-
-
-def test_a_writer_without_a_run_writes_nothing(rng):
-    writer = checkpoint.Writer(None)
-    writer.begin(values(1, rng))
-    writer.wait()
-    writer.finish(values(2, rng))

@@ -1,6 +1,7 @@
 """Stages, iterations, events and history, as a callback and a user see them."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -337,16 +338,17 @@ def test_unreached_rows_are_counted(rng):
     assert math.isfinite(model.kl_divergence_)
 
 
-def test_s_in_the_store_does_not_go_with_a_worker(data, monkeypatch):
+def test_s_in_the_store_does_not_go_with_a_worker(data):
     """Steps are given where it is, not the result of the task that wrote it."""
-    seen = []
-    evaluate = SNEObjective.evaluate_all
-
-    def look(objective, maps):
-        seen.extend(objective.shards)
-        return evaluate(objective, maps)
-
-    monkeypatch.setattr(SNEObjective, "evaluate_all", look)
-    sne(p_storage="zarr", max_iter=2).fit(data)
+    whole = {"autospec": True, "side_effect": SNEObjective.evaluate_all}
+    with mock.patch.object(SNEObjective, "evaluate_all", **whole) as evaluated:
+        sne(p_storage="zarr", max_iter=2).fit(data)
+    seen = [shard for call in evaluated.call_args_list for shard in call.args[0].shards]
     assert seen
     assert all(isinstance(shard, StoredShard) for shard in seen)
+
+
+def test_a_run_that_is_not_kept_makes_nothing_of_its_state(data, monkeypatch):
+    """Of a large map that is a copy of dozens of maps."""
+    monkeypatch.setattr(fit, "state_to_dict", lambda _: pytest.fail("a state was copied"))
+    assert sne(p_storage="zarr", checkpoint_seconds=0).fit(data).n_iter_ > 0

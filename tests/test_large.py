@@ -1,5 +1,7 @@
 """Runs of points that are too many to be annealed, at sizes of a test."""
 
+from unittest import mock
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -251,14 +253,8 @@ def test_so_many_starts_race_once(data, options, racing, monkeypatch):
 
 
 def test_the_search_for_eigenvectors_has_an_end(data, monkeypatch):
-    products = []
-    attraction = SNEObjective.attraction
-
-    def counted(objective, v):
-        products.append(v.shape)
-        return attraction(objective, v)
-
-    monkeypatch.setattr(SNEObjective, "attraction", counted)
     monkeypatch.setattr(starts, "RIVAL_PRODUCTS", 3)
-    sne(tail_mass=1e-2).fit(data)
-    assert products == [(N, 2)] * 3
+    whole = {"autospec": True, "side_effect": SNEObjective.attraction}
+    with mock.patch.object(SNEObjective, "attraction", **whole) as products:
+        sne(tail_mass=1e-2).fit(data)
+    assert [call.args[1].shape for call in products.call_args_list] == [(N, 2)] * 3

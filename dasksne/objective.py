@@ -1,12 +1,11 @@
 """One evaluation of the cost and its gradient, as a map over shards and a sum of what they return.
 
-A task returns its own rows only; the last one puts them together, so that a step brings one result
-to the driver. The attraction needs S, shard by shard; the repulsion needs nothing but the map, and
-goes by Fourier sums beside the attraction where they cost less than all pairs. Several maps share
-one pass over S.
+A task returns its own rows only, and they come here in one trip. The attraction needs S, shard by
+shard; the repulsion needs nothing but the map, and goes by Fourier sums beside the attraction where
+they cost less than all pairs. Several maps share one pass over S.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from dasksne.executor import Executor, Handle
 from dasksne.kernels.attraction import Places
 from dasksne.plan import Repulsion
-from dasksne.repulsion import stack_rows, start_repulsion
+from dasksne.repulsion import start_repulsion
 from dasksne.shards import Shard
 from dasksne.types import Evaluation, FloatArray
 
@@ -43,8 +42,10 @@ class SNEObjective:
     repulsion: Repulsion
     repulsion_rtol: float
     """The error allowed to each row where the repulsion goes by Fourier sums."""
-    counts: Handle | None = None
-    """How often each point counts, broadcast; None where each counts once."""
+    at_hand: bool = True
+    """Whether S is in memory: its tasks are then so short that several go as one."""
+    counts: FloatArray | None = None
+    """How often each point counts, held by the executor; None where each counts once."""
     own_degrees: FloatArray | float = 0.0
     """What copies of each point are to each other: the diagonal of S, which pulls at nothing."""
 
@@ -63,7 +64,7 @@ class SNEObjective:
         return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
 
     def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
-        shared = [self.executor.broadcast(y, len(self.shards) + 1) for y in maps]
+        shared = [self._share(y) for y in maps]
         # Started before the attraction: its longest task must not come last.
         repulsions = [
             start_repulsion(
@@ -77,27 +78,37 @@ class SNEObjective:
             )
             for y, there in zip(maps, shared, strict=True)
         ]
-        pulls = self.executor.map(_attract, self.shards, *shared)
+        pulls = self._start(_attract, *shared)
         pushes = [finish() for finish in repulsions]
-        whole = self.executor.reduce(_put_together, [self.counts, *pushes, *pulls])
-        return [
-            Evaluation(cross_entropy - self.entropy, gradient)
-            for cross_entropy, gradient in self.executor.result(whole)
-        ]
+        found = []
+        for (push, log_z), *own in zip(pushes, *self.executor.result(pulls), strict=True):
+            forces, energies = zip(*own, strict=True)
+            cross_entropy = 0.5 * sum(energies) + log_z
+            gradient = 2.0 * (np.concatenate(forces) - push)
+            found.append(Evaluation(cross_entropy - self.entropy, gradient))
+        return found
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
         v = np.ascontiguousarray(v, dtype=np.float64)
-        shared = self.executor.broadcast(v, len(self.shards))
-        parts = self.executor.map(_attract, self.shards, shared)
-        return np.concatenate([self.executor.result(part)[0][0] for part in parts])
+        parts = self.executor.result(self._start(_attract, self._share(v)))
+        return np.concatenate([force for ((force, _),) in parts])
 
     @cached_property
     def degrees(self) -> FloatArray:
         """S 1, shape (N,), the diagonal of S included."""
-        parts = self.executor.map(_degrees, self.shards)
-        degrees = np.concatenate([self.executor.result(part) for part in parts])
+        degrees = np.concatenate(self.executor.result(self._start(_degrees)))
         return np.asarray(degrees + self.own_degrees)
+
+    def _share(self, y: FloatArray) -> Handle:
+        """Broadcast what each task of `_start` reads."""
+        n_shards = len(self.shards)
+        n_tasks = min(n_shards, self.executor.n_threads) if self.at_hand else n_shards
+        return self.executor.broadcast(y, n_tasks)
+
+    def _start(self, function: Callable[..., Any], *shared: Handle) -> Handle:
+        """Start function(shard, *shared) for all shards; the handle is that of all results."""
+        return self.executor.map_all(function, self.shards, *shared, quick=self.at_hand)
 
 
 def _degrees(shard: Shard) -> FloatArray:
@@ -108,24 +119,8 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _put_together(parts: Sequence[Any]) -> list[tuple[float, FloatArray]]:
-    """Return -sum_ij p_{j|i} log q_{j|i} and the gradient of each map.
-
-    The parts are the counts, a push for each map, then the pulls of each shard for all maps.
-    """
-    counts, *parts = parts
-    n_maps = len(parts[-1])
-    found = []
-    for (push, log_z), *pulls in zip(parts[:n_maps], *parts[n_maps:], strict=True):
-        force, energy = stack_rows(pulls)
-        log_zs = np.sum(log_z if counts is None else counts * log_z)
-        cross_entropy = float(0.5 * np.sum(energy) + log_zs)
-        found.append((cross_entropy, 2.0 * (force - push)))
-    return found
-
-
-def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-    """Return force and energy of the shard's rows for each map."""
+def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, float]]:
+    """Return the force on the shard's rows, and their energy, for each map."""
     places = [Places(y) for y in maps]
     first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
     found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
@@ -133,7 +128,7 @@ def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArr
         at = slice(block.rows.start - first, block.rows.stop - first)
         for y, (force, energy) in zip(places, found, strict=True):
             block.attract(y, force[at], energy[at])
-    return found
+    return [(force, float(np.sum(energy))) for force, energy in found]
 
 
 def _no_evaluation(y: FloatArray) -> Evaluation:

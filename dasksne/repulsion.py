@@ -1,7 +1,8 @@
 """The repulsion of a map, as tasks beside those of the attraction.
 
-By Fourier sums where they cost less than all pairs: one task for a map of ordinary size, a
-map-reduce over row blocks for a larger one. Grids of modes add; every other result is a task's own
+By Fourier sums where they cost less than all pairs: those of a map of ordinary size in this
+process, which has nothing else to do while workers are at the attraction, and needs no trip; a
+larger one by a map-reduce over row blocks. Grids of modes add; every other result is a task's own
 rows.
 """
 
@@ -21,12 +22,13 @@ from dasksne.slices import consecutive
 from dasksne.types import FloatArray
 
 FOURIER_ROWS = 500_000
-"""Of a task; a smaller map has one, which saves three round trips."""
+"""Of a task; a smaller map needs none, which saves four round trips."""
 
-Push: TypeAlias = tuple[FloatArray, FloatArray]
-"""The repulsion R, shape (n, d), and log Z, shape (n,), of n rows."""
-Finish: TypeAlias = Callable[[], Handle]
-"""Starts what is left to do; returns the handle of the `Push` of all rows."""
+Push: TypeAlias = tuple[FloatArray, float]
+"""The repulsion R of n rows, shape (n, d), and the sum of their log Z, each as often as it counts.
+"""
+Finish: TypeAlias = Callable[[], Push]
+"""Sees the rest through; returns the `Push` of all rows."""
 
 
 def start_repulsion(
@@ -36,7 +38,7 @@ def start_repulsion(
     rows: Sequence[slice],
     method: Repulsion,
     rtol: float,
-    counts: Handle | None = None,
+    counts: FloatArray | None = None,
 ) -> Finish:
     """Start the first tasks of the repulsion; the function returned sees the rest through.
 
@@ -52,28 +54,28 @@ def start_repulsion(
     method : {"direct", "fourier"}
     rtol : float
         Of the Fourier sums.
-    counts : Handle, optional
-        How often each point counts, broadcast; once unless given.
+    counts : array of shape (N,), float64, optional
+        How often each point counts, held by the executor; once unless given.
     """
     tiling = choose_tiling(np.ascontiguousarray(y.T), rtol) if method == "fourier" else None
     if tiling is None:
         return _start_direct(executor, shared, rows, counts)
     if len(y) < FOURIER_ROWS:
-        (whole,) = executor.map(_whole, [tiling], shared, rtol, counts)
-        return lambda: whole
+        whole = executor.aside(_whole, tiling, y, rtol, counts)
+        return lambda: executor.result(whole)
     blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
     return _start_fourier(executor, shared, blocks, tiling, rtol, counts)
 
 
 def _start_direct(
-    executor: Executor, shared: Handle, rows: Sequence[slice], counts: Handle | None
+    executor: Executor, shared: Handle, rows: Sequence[slice], counts: FloatArray | None
 ) -> Finish:
     handles = executor.map(_first_direct, rows, shared, counts)
 
-    def finish() -> Handle:
+    def finish() -> Push:
         others = executor.reduce(_joined_direct, handles)
-        pushes = executor.map(_second_direct, handles, shared, others, counts)
-        return executor.reduce(stack_rows, pushes)
+        pushes = executor.map_all(_second_direct, handles, shared, others, counts)
+        return _joined(executor.result(pushes))
 
     return finish
 
@@ -84,26 +86,31 @@ def _start_fourier(
     blocks: Sequence[slice],
     tiling: Tiling,
     rtol: float,
-    counts: Handle | None,
+    counts: FloatArray | None,
 ) -> Finish:
     ones = executor.map(_spread_counts, blocks, shared, tiling, counts)
 
-    def finish() -> Handle:
+    def finish() -> Push:
         modes = executor.broadcast(_sum(executor, ones))
         handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
         first = [executor.result(handle) for handle in handles]
         isolated = joined([part.isolated for part in first])
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))
-        pushes = executor.map(_second_fourier, first, shared, tiling, modes, isolated, counts)
-        return executor.reduce(stack_rows, pushes)
+        pushes = executor.map_all(_second_fourier, first, shared, tiling, modes, isolated, counts)
+        return _joined(executor.result(pushes))
 
     return finish
 
 
-def stack_rows(parts: Sequence[tuple[FloatArray, ...]]) -> tuple[FloatArray, ...]:
-    """Return the arrays of all tasks' rows, from those of each task."""
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+def _joined(parts: Sequence[Push]) -> Push:
+    """Return the push of all tasks' rows, from those of each task."""
+    pushes, log_z = zip(*parts, strict=True)
+    return np.concatenate(pushes), sum(log_z)
+
+
+def _total(log_z: FloatArray, counts: FloatArray | None) -> float:
+    return float(np.sum(log_z if counts is None else counts * log_z))
 
 
 def _sum(executor: Executor, handles: list[Handle]) -> Any:
@@ -115,7 +122,8 @@ def _sum(executor: Executor, handles: list[Handle]) -> Any:
 
 
 def _whole(tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None) -> Push:
-    return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
+    push, log_z = fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
+    return push, _total(log_z, counts)
 
 
 def _first_direct(rows: slice, y: FloatArray, counts: FloatArray | None) -> FirstPass:
@@ -133,7 +141,8 @@ def _second_direct(
     others: tuple[FloatArray, IsolatedRows],
     counts: FloatArray | None,
 ) -> Push:
-    return direct.second_pass(first, np.ascontiguousarray(y.T), *others, counts), first.log_z
+    push = direct.second_pass(first, np.ascontiguousarray(y.T), *others, counts)
+    return push, _total(first.log_z, None if counts is None else counts[first.rows])
 
 
 def _spread_counts(rows: slice, y: FloatArray, tiling: Tiling, counts: FloatArray | None) -> Any:
@@ -165,4 +174,4 @@ def _second_fourier(
     counts: FloatArray | None,
 ) -> Push:
     push = fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated, counts)
-    return push, first.log_z
+    return push, _total(first.log_z, None if counts is None else counts[first.rows])

@@ -14,7 +14,7 @@ from distributed import Client, KilledWorker
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
 from dasksne.executor import current_executor, reconnect, reconnected
-from dasksne.executor.tasks import new_key
+from dasksne.executor.tasks import described, new_key
 from dasksne.run import Run
 from dasksne.staging import store_rows
 
@@ -83,6 +83,36 @@ def test_a_cluster_without_a_worker_is_an_error(client):
         ),
     ):
         current_executor()
+
+
+# Items that go together
+
+
+def test_items_are_looked_for_again_where_workers_have_changed(client, executor):
+    """Else one worker would ask another for what it has itself."""
+    hire(client, 2)
+    executor.newcomers(now=True)
+    items = executor.map(np.ones, range(1, 9))
+    for item in items:
+        executor.wait(item)
+    tasks = []
+    for workers in (2, 1):
+        hire(client, workers)
+        executor.newcomers(now=True)
+        for item in items:
+            executor.wait(item)
+        together = executor.map_all(np.sum, items, quick=True)
+        assert executor.result(together) == list(range(1, 9))
+        tasks.append(len(together.tasks))
+    assert tasks == [2, 1]
+
+
+def test_a_group_has_the_name_of_its_first_item(executor):
+    items = executor.map(lambda rows: rows, [slice(0, 3), slice(3, 5)])
+    for item in items:
+        executor.wait(item)
+    (task,) = executor.map_all(str, items, quick=True).tasks
+    assert described(task.key) == "str of rows 0 to 3 and 1 others"
 
 
 # Which one

@@ -117,6 +117,24 @@ def test_results_are_reduced_on_a_worker(client):
         assert executor.result(whole) == [0, 1, 2, 3]
 
 
+def test_what_is_quick_goes_together_where_its_items_are(client):
+    with current_executor() as executor:
+        numbers = executor.map(np.arange, range(2, 9))
+        for number in numbers:
+            executor.wait(number)
+        before = client.who_has(numbers)
+        alone = executor.map_all(len, numbers)
+        together = executor.map_all(len, numbers, quick=True)
+        assert executor.result(together) == executor.result(alone) == list(range(2, 9))
+        assert (len(alone.tasks), len(together.tasks)) == (7, 2)
+        assert client.who_has(numbers) == before
+
+
+def test_work_aside_is_done_in_this_process():
+    with current_executor() as executor:
+        assert executor.result(executor.aside(os.getpid)) == os.getpid()
+
+
 @pytest.mark.parametrize(("readers", "by_reference"), [(2, False), (20, True)])
 def test_the_more_readers_the_sooner_a_value_is_sent_once(readers, by_reference):
     with current_executor() as executor:

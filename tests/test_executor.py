@@ -57,6 +57,19 @@ def test_results_are_reduced_in_the_order_of_their_handles(executor):
     assert executor.result(whole) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_all_results_come_at_once_in_the_order_of_the_items(executor, quick):
+    ones = executor.map(lambda item: item, [1, 2, 3])
+    together = executor.map_all(lambda item, base: base + item, ones, 10, quick=quick)
+    assert executor.result(together) == [11, 12, 13]
+
+
+def test_work_aside_is_a_task_like_others(executor):
+    (here,) = executor.map(lambda _: threading.current_thread().name.split("_")[0], [0])
+    aside = executor.aside(lambda: threading.current_thread().name.split("_")[0])
+    assert executor.result(aside) == executor.result(here)
+
+
 def test_a_collection_is_computed_by_its_threads(executor):
     """And by no others, which would go on after its end."""
     (here,) = executor.map(lambda _: threading.current_thread().name.split("_")[0], [0])

@@ -71,6 +71,20 @@ class Executor(Protocol):
         """Start function(item, *shared) for each item; return the handles of the results."""
         ...
 
+    def map_all(
+        self, function: Callable[..., Any], items: Iterable[Any], *shared: Any, quick: bool = False
+    ) -> Handle:
+        """Start function(item, *shared) for each item; the handle is that of the list of results.
+
+        They come here in one trip. What is quick goes together where one thread can do it, with
+        items that one worker holds.
+        """
+        ...
+
+    def aside(self, function: Callable[..., Any], *arguments: Any) -> Handle:
+        """Start function(*arguments) in this process, beside what others do."""
+        ...
+
     def compute(self, lazy: Any) -> Any:
         """Compute a Dask collection by tasks, and bring its value here."""
         ...

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from types import TracebackType
@@ -15,6 +16,7 @@ from weakref import WeakSet
 import dask
 from dask.base import annotate
 from dask.sizeof import sizeof
+from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 from distributed import Client, Future, KilledWorker, Worker, span
 from distributed.comm import CommClosedError
@@ -23,11 +25,12 @@ from fsspec.core import url_to_fs
 from dasksne.errors import ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
+from dasksne.executor.groups import Grouped, Places
 from dasksne.executor.patience import Patience
 from dasksne.executor.preflight import require_same_versions
 from dasksne.executor.tasks import described, name_of, new_key, perform, rows_in, rows_of
 
-INLINE_BYTES = 2_000_000
+INLINE_BYTES = 4_000_000
 """What travels inside tasks, all its copies together; more is sent once, a round trip earlier."""
 POLL_SECONDS = 2
 """Between looks at whether a worker is left, while a result is waited for."""
@@ -61,8 +64,11 @@ class ClientExecutor:
         self._known: set[str] = set()
         workers = self._first_workers()
         self._known |= set(workers)
+        threads = {address: worker["nthreads"] for address, worker in workers.items()}
+        self._places = Places(threads)
         self.n_processes = len(workers)
-        self.n_threads = sum(worker["nthreads"] for worker in workers.values())
+        self.n_threads = sum(threads.values())
+        self._here = ThreadPoolExecutor(min(self.n_threads, CPU_COUNT))
         limits = [worker["memory_limit"] for worker in workers.values()]
         # A worker without a limit says 0 or None: nothing is known that could be refused.
         self._memory = sum(limits) if all(limits) else sys.maxsize
@@ -81,6 +87,7 @@ class ClientExecutor:
             if error is not None and not isinstance(error, SchedulerLostError):
                 self._stop()
         finally:
+            self._here.shutdown(cancel_futures=True)
             self._blas.__exit__(kind, error, trace)
 
     def memory_found(self) -> int:
@@ -125,11 +132,12 @@ class ClientExecutor:
             return []
         self._looked = time.monotonic()
         with self._named_losses():
-            workers = set(self._client.nthreads())
-            new = sorted(workers - self._known)
+            threads = self._client.nthreads()
+            new = sorted(set(threads) - self._known)
             if new:
                 require_same_versions(self._client)
-        self._known |= workers
+        self._places.look_at(threads)
+        self._known |= set(threads)
         return new
 
     def stage(self, name: str) -> AbstractContextManager[Any]:
@@ -152,8 +160,9 @@ class ClientExecutor:
         return value if readers * sizeof(value) <= INLINE_BYTES else self._send(value)
 
     def hold(self, value: Any) -> None:
-        """Send a value to all workers; it is known by its identity."""
-        self._held[id(value)] = value, self._send(value)
+        """Send a value to all workers, unless it was; it is known by its identity."""
+        if id(value) not in self._held:
+            self._held[id(value)] = value, self._send(value)
 
     def _send(self, value: Any) -> Future:
         with self._sending():
@@ -168,16 +177,41 @@ class ClientExecutor:
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
         """Start function(item, *shared) for each item, as tasks that can be run again."""
-        shared = tuple(self._held.get(id(value), (value, value))[1] for value in shared)
+        return self._start(_limited, function, list(items), shared)
+
+    def map_all(
+        self, function: Callable[..., Any], items: Iterable[Any], *shared: Any, quick: bool = False
+    ) -> Handle:
+        """Start function(item, *shared) for each item; what is quick goes in groups."""
         items = list(items)
+        groups = [[k] for k in range(len(items))]
+        if quick:
+            with self._named_losses():
+                groups = self._places.groups(self._client, items)
+        together = [[items[k] for k in group] for group in groups]
+        return Grouped(groups, self._start(_limited_each, function, together, shared))
+
+    def _start(
+        self,
+        perform: Callable[..., Any],
+        function: Callable[..., Any],
+        items: list[Any],
+        shared: Sequence[Any],
+    ) -> list[Future]:
+        """Start perform(function, item, *shared) for each item."""
+        shared = [self._held.get(id(value), (value, value))[1] for value in shared]
         columns = [function], items, *([value] for value in shared)
         repeated = (column if column is items else column * len(items) for column in columns)
         keys = [new_key(name_of(function), _rows_of(item)) for item in items]
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
-            handles = list(self._client.map(_limited, *repeated, key=keys, pure=False))
+            handles = list(self._client.map(perform, *repeated, key=keys, pure=False))
         self._started.update(handles)
         return handles
+
+    def aside(self, function: Callable[..., Any], *arguments: Any) -> Handle:
+        """Start function(*arguments) on a thread of this process."""
+        return self._here.submit(perform, function, *arguments)
 
     def compute(self, lazy: Any) -> Any:
         """Compute a Dask collection on the workers; their loss is told as that of other tasks."""
@@ -204,11 +238,18 @@ class ClientExecutor:
         ResourceError
             The task was lost with its worker again and again, or found too little memory.
         """
-        if not isinstance(handle, Future):
-            return handle
-        self.wait(handle)
-        # Its worker may be lost on the way, and all others.
-        coming = self._begin(self._client.gather, handle)
+        if isinstance(handle, Grouped):
+            return handle.in_order(self._bring(handle.tasks))
+        if isinstance(handle, futures.Future):
+            return handle.result()
+        return self._bring([handle])[0] if isinstance(handle, Future) else handle
+
+    def _bring(self, handles: list[Future]) -> list[Any]:
+        """Bring several results to this process in one trip."""
+        for handle in handles:
+            self.wait(handle)
+        # Their workers may be lost on the way, and all others.
+        coming = self._begin(self._client.gather, handles)
         try:
             while not futures.wait([coming], POLL_SECONDS).done:
                 self._require_workers()
@@ -216,7 +257,7 @@ class ClientExecutor:
             coming.cancel()
         self._patience.renew()
         with self._named_losses():
-            return coming.result()
+            return list(coming.result())
 
     def wait(self, handle: Handle) -> None:
         """Wait for a result, which stays on its worker; raises as `result` does."""
@@ -355,6 +396,13 @@ def _limited(function: Callable[..., Any], *arguments: Any) -> Any:
         return perform(function, *arguments)
 
 
+def _limited_each(function: Callable[..., Any], items: Sequence[Any], *shared: Any) -> list[Any]:
+    return [_limited(function, item, *shared) for item in items]
+
+
 def _rows_of(item: Any) -> str:
-    """Return which rows an item stands for, also where it is still a task."""
+    """Return which rows an item stands for, also where it is still a task, or one of a group."""
+    if isinstance(item, list):
+        others = f" and {len(item) - 1} others" if len(item) > 1 else ""
+        return _rows_of(item[0]) + others
     return rows_in(item.key) if isinstance(item, Future) else rows_of(item)

@@ -90,6 +90,20 @@ class ThreadExecutor:
             for item in items
         ]
 
+    def map_all(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any],
+        *shared: Any,
+        quick: bool = False,  # noqa: ARG002 - a task costs threads next to nothing
+    ) -> Handle:
+        """Start function(item, *shared) for each item, and return all handles as one."""
+        return self.map(function, items, *shared)
+
+    def aside(self, function: Callable[..., Any], *arguments: Any) -> Handle:
+        """Start function(*arguments) as a task like others."""
+        return self._pool.submit(perform, function, *arguments)
+
     def compute(self, lazy: Any) -> Any:
         """Compute a Dask collection on these threads."""
         return lazy.compute(scheduler=self._pool)
@@ -99,7 +113,9 @@ class ThreadExecutor:
         return self._pool.submit(perform, function, [_value(handle) for handle in handles])
 
     def result(self, handle: Handle) -> Any:
-        """Wait for a result."""
+        """Wait for a result, or for those of all items."""
+        if isinstance(handle, list):
+            return [part.result() for part in handle]
         return handle.result()
 
     def wait(self, handle: Handle) -> None:

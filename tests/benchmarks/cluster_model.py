@@ -7,8 +7,8 @@ Assumed, beside as many seconds of one core a pair, a kept entry and a point as 
 - rows keep as many entries more as the measured sizes show, by the power law through the first
   and the last of them, and never fewer;
 - a task costs the scheduler 1 ms, and each of the five rounds of a step 10 ms; affinities have one
-  task a row block, a step a task for each shard of at most 8,192 rows, and two for each of the
-  Fourier blocks of half a million points;
+  task a row block, a step a task for each core that has shards, of at most 8,192 rows, and four for
+  each of the Fourier blocks of half a million points;
 - 1 GB/s between any two machines: Y goes out once, doubling the machines of 16 cores that have it
   at each turn, and rows of attraction, repulsion and weights come back to the client;
 - S is held as float64 with an index of 4 bytes for each of its entries, at most twice those of P.
@@ -53,7 +53,7 @@ def _row(n: int, cores: int, measured: list[dict[str, Any]], options: Namespace)
     speed = SLOWEST * options.threads / cores
     affinities = speed * last["affinities"].median * growth**2
     work = speed * (last["attraction"].median * entries + last["repulsion"].median * growth)
-    tasks = math.ceil(n / SHARD_ROWS) + 2 * math.ceil(n / FOURIER_ROWS)
+    tasks = min(math.ceil(n / SHARD_ROWS), cores) + 4 * math.ceil(n / FOURIER_ROWS)
     machines = math.ceil(cores / CORES_PER_MACHINE)
     map_bytes = 16 * n
     in_turn = map_bytes * (math.ceil(math.log2(machines)) + COPIES_BACK)

@@ -105,7 +105,7 @@ def against_numpy(report: Report, options: Namespace) -> None:
         rows, rtol = engine.plan.shard_rows, engine.job.settings.repulsion_rtol
 
         def all_pairs() -> object:
-            return executor.result(start_repulsion(executor, Y, Y, rows, "direct", rtol)())
+            return start_repulsion(executor, Y, Y, rows, "direct", rtol)()
 
         seconds = alternate(
             {

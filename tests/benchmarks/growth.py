@@ -54,7 +54,7 @@ def _measure(n: int, options: Namespace) -> dict[str, Any]:
         objective = engine.objective(affinities)
 
         def by_fourier() -> object:
-            return executor.result(start_repulsion(executor, Y, Y, rows, "fourier", rtol)())
+            return start_repulsion(executor, Y, Y, rows, "fourier", rtol)()
 
         seconds |= alternate(
             {

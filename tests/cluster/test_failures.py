@@ -99,21 +99,21 @@ def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed)
     reference = expected(data)
     chance = random.Random(seed)
     p_storage = ("memory", "zarr", "recompute")[seed % 3]
-    tasks, starts = [("_calibrate_block", 2), ("_attract", 50)][seed % 2]
+    name, tasks, starts = [("map", "_calibrate_block", 2), ("map_all", "_attract", 50)][seed % 2]
     left = chance.randrange(starts)
     timer = threading.Timer(chance.uniform(0.0, 0.05), cluster.kill_worker, [chance.randrange(2)])
-    start_tasks = ClientExecutor.map
+    start_tasks = getattr(ClientExecutor, name)
 
-    def start_tasks_and_kill(self, function, *arguments):
+    def start_tasks_and_kill(self, function, *arguments, **options):
         nonlocal left
-        handles = start_tasks(self, function, *arguments)
+        handles = start_tasks(self, function, *arguments, **options)
         if function.__name__ == tasks:
             left -= 1
             if left == -1:
                 timer.start()
         return handles
 
-    monkeypatch.setattr(ClientExecutor, "map", start_tasks_and_kill)
+    monkeypatch.setattr(ClientExecutor, name, start_tasks_and_kill)
     found = sne(p_storage=p_storage).fit(data)
     timer.join()
     assert client.status == "running"

@@ -161,7 +161,11 @@ def choose_tiling(y: FloatArray, rtol: float) -> Tiling | None:
 def cheapest_tiling(y: FloatArray, rtol: float) -> Tiling | None:
     """Return the tiling that costs least; None where all exceed `most_grid_bytes`. As above."""
     eps = SMALLEST_EPS * max(1.0, rtol / SMALLEST_EPS_RTOL) ** EPS_POWER
-    candidates = [t for side in SIDES if (t := tiles_of_side(y, side, eps)) is not None]
+    with np.errstate(over="ignore"):
+        extent = np.max(np.ptp(y, axis=1))
+    # Of all sides that hold the map in one tile the smallest will do.
+    sides = [*(larger for larger, side in itertools.pairwise(SIDES) if extent > side), SIDES[-1]]
+    candidates = [t for side in sides if (t := tiles_of_side(y, side, eps)) is not None]
     allowed = most_grid_bytes(y.shape[1], y.shape[0])
     fitting = [t for t in candidates if t.grid_bytes <= allowed]
     return min(fitting, key=lambda t: t.nanoseconds, default=None)

@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import dask.array as da
@@ -138,6 +139,21 @@ def test_blas_has_one_thread_while_tasks_run():
     with ThreadExecutor(2) as executor:
         (handle,) = executor.map(lambda _: blas_threads(), [None])
         assert executor.result(handle) == {1}
+    assert blas_threads() == before
+
+
+def test_blas_has_one_thread_whichever_thread_set_a_limit_before():
+    """As that one of a cluster's worker which compared the kernels' bits, and waits for more."""
+
+    def held():
+        with one_blas_thread():
+            return blas_threads()
+
+    before = blas_threads()
+    with ThreadPoolExecutor(1) as another:
+        for _ in range(2):
+            assert held() == {1}
+            assert another.submit(held).result() == {1}
     assert blas_threads() == before
 
 

@@ -89,6 +89,16 @@ def at(stage, iteration, action):
 # Workers
 
 
+@pytest.mark.usefixtures("client")
+def test_products_that_blas_would_spread_over_threads_have_the_same_bits(rng):
+    """Nobody told these workers to start with one thread of BLAS."""
+    X = rng.normal(size=(3000, 50))
+    model = dasksne.SNE(perplexity=5.0, annealing=None, max_iter=0, random_state=0)
+    with dask.config.set(scheduler="threads"):
+        reference = model.fit_transform(X)
+    np.testing.assert_array_equal(model.fit_transform(X), reference)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_worker_killed_at_any_moment(cluster, client, data, monkeypatch, seed):
     """While affinities are computed, by even seeds, or the map is; some time after tasks started.

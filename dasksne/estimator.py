@@ -78,8 +78,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     annealing : "auto", None or list of float, default="auto"
         Perplexities to pass through before the one asked for, each warm-started. "auto" goes down
         from 3/4 of N where the start is "pca", "random" or "best"; in the last stage the map so
-        found races against the start itself and a spectral start, all in one pass over P, and the
-        lowest goes on. It starts at the target, as None does, where the start is an array or
+        found races against a plain start, which is not annealed, and a spectral one, all in one
+        pass over P, and the lowest goes on; the plain one is the principal components, where X has
+        them. It starts at the target, as None does, where the start is an array or
         "spectral", which annealing would undo. More than 20,000 points start at the target, too:
         there the start races against a spectral one where tails are dropped and P is kept. Where
         each step goes over all of P, a stage with tail_mass=0.01 comes before, in which they race,

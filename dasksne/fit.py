@@ -49,12 +49,14 @@ class Passed(NamedTuple):
 def go_through_stages(
     job: Job,
     start: FloatArray,
+    plain: FloatArray,
     restored: dict[str, Any] | None = None,
 ) -> Outcome:
     """Optimise stage by stage from a start, or from a checkpoint's values.
 
-    A run that is stopped by its watcher is still evaluated at its last stage, so that the cost
-    reported is always that of the perplexity asked for.
+    What annealing comes to races against a plain start, which is not annealed. A run that is
+    stopped by its watcher is still evaluated at its last stage, so that the cost reported is always
+    that of the perplexity asked for.
     """
     y, first = start, 0
     if restored is not None:
@@ -64,10 +66,10 @@ def go_through_stages(
             y, first = restored[f"{_prefix(0)}y"], first + 1
             restored.clear()
             restored = None
-    passed = _go_through_stage(job, first, y, start, restored)
+    passed = _go_through_stage(job, first, y, plain, restored)
     for k in range(first + 1, job.n_stages):
         if not job.stopped or k + 1 == job.n_stages:
-            passed = _go_through_stage(job, k, passed.embedding, start)
+            passed = _go_through_stage(job, k, passed.embedding, plain)
     embedding, cost, stopped, calibration, tails = passed
     return Outcome(
         embedding=embedding,
@@ -85,7 +87,7 @@ def _go_through_stage(
     job: Job,
     k: int,
     y: FloatArray,
-    start: FloatArray,
+    plain: FloatArray,
     restored: dict[str, Any] | None = None,
 ) -> Passed:
     """Optimise at the perplexity of stage k, from a map or from a checkpoint's values."""
@@ -93,13 +95,13 @@ def _go_through_stage(
     last = k + 1 == job.n_stages
     drops = last and job.settings.tail_mass > 0.0
     races = k == _opening(job) and not job.stopped and restored is None
-    racing = [y, *rival_maps(at, start)] if races else [y]
+    racing = [y, *rival_maps(at, plain)] if races else [y]
     affinities = calibrate_rows(
         at, job.schedule[k].perplexity, k, keep=at.keeps and last, losses=drops
     )
     objective = make_objective(at, affinities, k)
     if races and races_against_spectral(at):
-        racing.append(spectral_rival(at, objective, start))
+        racing.append(spectral_rival(at, objective, plain))
     optimiser = _make_optimiser(job, k, objective)
     if restored is not None:
         states = _restored_states(optimiser, restored)

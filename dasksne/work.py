@@ -19,7 +19,7 @@ from dasksne.run import Run
 from dasksne.settings import Settings
 from dasksne.source import ArrayRows, Rows, Source
 from dasksne.staging import Look, stored_rows, stored_source
-from dasksne.starts import first_map, is_annealed
+from dasksne.starts import first_map, is_annealed, plain_rival
 from dasksne.stopping import telling_how_to_go_on, telling_of_blocks
 from dasksne.transform import FittedMap, fitted_map
 
@@ -88,7 +88,7 @@ def carry_out(job: Job, look: Look, values: dict[str, Any] | None = None) -> Out
         # A run that goes on needs its start only to race against what that comes to.
         needed = values is None or is_annealed(job)
         start = first_map(job, look) if needed else np.empty((0, 0))
-        outcome = go_through_stages(job, start, values)
+        outcome = go_through_stages(job, start, plain_rival(job, look, start), values)
         if kept is not None:
             keep_outcome(job, outcome)
     return outcome

@@ -93,7 +93,7 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     repulsion = _time_repulsion(plan)
 
     def seconds(attraction: float) -> float:
-        # Fourier sums of one map are one task.
+        # Fourier sums of one map are for one thread.
         alone = repulsion if plan.repulsion == "fourier" else 0.0
         return max((attraction + repulsion) / plan.n_threads, alone)
 

@@ -105,7 +105,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         With "fourier", the error of a row of the repulsion, relative to
         1 + sum_j (q_{j|i} + q_{i|j}) |y_i - y_j|, and of log Z_i.
     block_rows, shards : int or "auto"
-        Rows of a row block, and tasks of a step.
+        Rows of a row block, and parts of S, of which a task of a step has one or some.
     memory_limit : int or str, optional
         Bytes, or a text such as "4GB", that all tasks together may use. What is found, by default.
     store : path or URL, optional

@@ -42,8 +42,8 @@ class SNEObjective:
     repulsion: Repulsion
     repulsion_rtol: float
     """The error allowed to each row where the repulsion goes by Fourier sums."""
-    at_hand: bool = True
-    """Whether S is in memory: its tasks are then so short that several go as one."""
+    in_memory: bool = True
+    """Whether S is: its tasks are then so short that several go as one."""
     counts: FloatArray | None = None
     """How often each point counts, held by the executor; None where each counts once."""
     own_degrees: FloatArray | float = 0.0
@@ -64,7 +64,9 @@ class SNEObjective:
         return [next(found) if np.all(np.isfinite(y)) else _no_evaluation(y) for y in maps]
 
     def _evaluate_finite(self, maps: Sequence[FloatArray]) -> list[Evaluation]:
-        shared = [self._share(y) for y in maps]
+        # All pairs of the map itself are two passes, of a task a shard each.
+        others = 2 * len(self.shard_rows) if self.repulsion == "direct" else 0
+        shared = [self._share(y, others) for y in maps]
         # Started before the attraction: its longest task must not come last.
         repulsions = [
             start_repulsion(
@@ -83,7 +85,7 @@ class SNEObjective:
         found = []
         for (push, log_z), *own in zip(pushes, *self.executor.result(pulls), strict=True):
             forces, energies = zip(*own, strict=True)
-            cross_entropy = 0.5 * sum(energies) + log_z
+            cross_entropy = 0.5 * float(np.sum(energies)) + log_z
             gradient = 2.0 * (np.concatenate(forces) - push)
             found.append(Evaluation(cross_entropy - self.entropy, gradient))
         return found
@@ -100,15 +102,15 @@ class SNEObjective:
         degrees = np.concatenate(self.executor.result(self._start(_degrees)))
         return np.asarray(degrees + self.own_degrees)
 
-    def _share(self, y: FloatArray) -> Handle:
-        """Broadcast what each task of `_start` reads."""
+    def _share(self, y: FloatArray, others: int = 0) -> Handle:
+        """Broadcast what each task of `_start` reads, and so many others."""
         n_shards = len(self.shards)
-        n_tasks = min(n_shards, self.executor.n_threads) if self.at_hand else n_shards
-        return self.executor.broadcast(y, n_tasks)
+        n_tasks = min(n_shards, self.executor.n_threads) if self.in_memory else n_shards
+        return self.executor.broadcast(y, n_tasks + others)
 
     def _start(self, function: Callable[..., Any], *shared: Handle) -> Handle:
         """Start function(shard, *shared) for all shards; the handle is that of all results."""
-        return self.executor.map_all(function, self.shards, *shared, quick=self.at_hand)
+        return self.executor.map_all(function, self.shards, *shared, quick=self.in_memory)
 
 
 def _degrees(shard: Shard) -> FloatArray:

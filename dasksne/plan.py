@@ -25,7 +25,7 @@ CHUNK_BYTES = 64 << 20
 ROW_MULTIPLE = 64
 """Rows worked on at once by the kernels: a row block is a multiple of it."""
 SHARD_ROWS = 8192
-"""Of a large problem: one task of a gradient step."""
+"""Of a large problem: as much of S as a task of a gradient step has at least."""
 FEWEST_SHARDS = 8
 """Of a small problem: enough for the threads of one machine."""
 PROCESS_BYTES = 64 << 20

@@ -1,4 +1,4 @@
-"""The repulsion of a map, as tasks beside those of the attraction.
+"""The repulsion of a map, beside the attraction.
 
 By Fourier sums where they cost less than all pairs: those of a map of ordinary size in this
 process, which has nothing else to do while workers are at the attraction, and needs no trip; a
@@ -22,7 +22,7 @@ from dasksne.slices import consecutive
 from dasksne.types import FloatArray
 
 FOURIER_ROWS = 500_000
-"""Of a task; a smaller map needs none, which saves four round trips."""
+"""Of a task; a smaller map needs none, nor its round trips."""
 
 Push: TypeAlias = tuple[FloatArray, float]
 """The repulsion R of n rows, shape (n, d), and the sum of their log Z, each as often as it counts.
@@ -61,7 +61,7 @@ def start_repulsion(
     if tiling is None:
         return _start_direct(executor, shared, rows, counts)
     if len(y) < FOURIER_ROWS:
-        whole = executor.aside(_whole, tiling, y, rtol, counts)
+        whole = executor.aside(_fourier_repulsion, tiling, y, rtol, counts)
         return lambda: executor.result(whole)
     blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
     return _start_fourier(executor, shared, blocks, tiling, rtol, counts)
@@ -92,8 +92,8 @@ def _start_fourier(
 
     def finish() -> Push:
         modes = executor.broadcast(_sum(executor, ones))
-        handles = executor.map(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
-        first = [executor.result(handle) for handle in handles]
+        passes = executor.map_all(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
+        first = executor.result(passes)
         isolated = joined([part.isolated for part in first])
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))
@@ -106,7 +106,7 @@ def _start_fourier(
 def _joined(parts: Sequence[Push]) -> Push:
     """Return the push of all tasks' rows, from those of each task."""
     pushes, log_z = zip(*parts, strict=True)
-    return np.concatenate(pushes), sum(log_z)
+    return np.concatenate(pushes), float(np.sum(log_z))
 
 
 def _total(log_z: FloatArray, counts: FloatArray | None) -> float:
@@ -121,7 +121,9 @@ def _sum(executor: Executor, handles: list[Handle]) -> Any:
     return total
 
 
-def _whole(tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None) -> Push:
+def _fourier_repulsion(
+    tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None
+) -> Push:
     push, log_z = fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
     return push, _total(log_z, counts)
 

@@ -26,7 +26,7 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
         if column.size:
             run.write(f"history/{name}", slice(None), column)
     if "Q" in job.settings.save:
-        shared = job.executor.broadcast(y), job.executor.broadcast(job.source.counts)
+        shared = job.executor.broadcast(y), job.source.counts
         for part in job.executor.map(_write_q, plan.blocks, run, *shared):
             job.executor.wait(part)
     run.delete("S")

@@ -1,4 +1,4 @@
-"""The rows of S = P + P^T that one task of a gradient step works on, wherever they are kept.
+"""The rows of S = P + P^T that are made, and kept, together, wherever that is.
 
 Points i and j that count c_i and c_j times have as many copies, and S_ij is the sum over pairs of
 them, c_i c_j (p_{j|i} + p_{i|j}).
@@ -73,7 +73,7 @@ class SparseBlock(NamedTuple):
 
 
 class Shard(Protocol):
-    """The rows of S of one task."""
+    """Some rows of S; a task of a gradient step has one shard, or some of one worker."""
 
     @property
     def rows(self) -> slice:

@@ -130,7 +130,7 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         float(np.sum(entropy)),
         plan.repulsion,
         job.settings.repulsion_rtol,
-        at_hand=plan.p_storage == "memory",
+        in_memory=plan.p_storage == "memory",
         counts=counts,
         own_degrees=own_degrees,
     )

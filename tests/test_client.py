@@ -14,6 +14,7 @@ from distributed import Client, KilledWorker
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
 from dasksne.executor import current_executor, reconnect, reconnected
+from dasksne.executor.groups import Holders
 from dasksne.executor.tasks import described, new_key
 from dasksne.run import Run
 from dasksne.staging import store_rows
@@ -107,12 +108,26 @@ def test_items_are_looked_for_again_where_workers_have_changed(client, executor)
     assert tasks == [2, 1]
 
 
+def test_what_was_lost_goes_alone(client, executor):
+    """Else one worker would have to hold all that another one had."""
+    items = executor.map(np.ones, range(1, 9))
+    for item in items:
+        executor.wait(item)
+    holders = Holders(dict.fromkeys(client.nthreads(), 1))
+    assert holders.groups(client, items) == [list(range(8))]
+    hire(client, 0)
+    while any(item.status != "lost" for item in items):
+        time.sleep(0.01)
+    holders.renew({})
+    assert holders.groups(client, items) == [[k] for k in range(8)]
+
+
 def test_a_group_has_the_name_of_its_first_item(executor):
     items = executor.map(lambda rows: rows, [slice(0, 3), slice(3, 5)])
     for item in items:
         executor.wait(item)
     (task,) = executor.map_all(str, items, quick=True).tasks
-    assert described(task.key) == "str of rows 0 to 3 and 1 others"
+    assert described(task.key) == "str of rows 0 to 3 and 1 more"
 
 
 # Which one

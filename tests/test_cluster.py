@@ -16,11 +16,12 @@ from same import assert_same_map
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dasksne
-from dasksne import job
+from dasksne import job, repulsion
 from dasksne.errors import InvalidInputError, ResourceError, StoreError
 from dasksne.executor import current_executor
 from dasksne.executor.client import INLINE_BYTES, ClientExecutor, _limited
 from dasksne.kernels.calibration import Calibration
+from dasksne.kernels.tiling import cheapest_tiling
 from dasksne.run import Run
 
 N = 200
@@ -99,7 +100,7 @@ def test_an_error_of_a_task_is_raised_where_it_is_waited_for():
                 ask(handle)
 
 
-@pytest.mark.parametrize("size", [10, INLINE_BYTES])
+@pytest.mark.parametrize("size", [10, INLINE_BYTES // 8])
 def test_a_broadcast_value_arrives_whole(size):
     """Also where it is a tuple of arrays, which scattering would take apart."""
     values = Calibration(*(np.full(size, float(i)) for i in range(len(Calibration._fields))))
@@ -133,6 +134,8 @@ def test_what_is_quick_goes_together_where_its_items_are(client):
 def test_work_aside_is_done_in_this_process():
     with current_executor() as executor:
         assert executor.result(executor.aside(os.getpid)) == os.getpid()
+        with pytest.raises(ResourceError, match=r"empty found no memory .* allocate 1\.00 EiB"):
+            executor.result(executor.aside(np.empty, 2**57))
 
 
 @pytest.mark.parametrize(("readers", "by_reference"), [(2, False), (20, True)])
@@ -215,6 +218,16 @@ def test_two_processes_give_the_bits_of_threads(data, p_storage):
     expected = on_threads(data, p_storage=p_storage)
     assert_same_map(sne(p_storage=p_storage).fit(data), expected)
     assert_same_map(sne(p_storage=p_storage).fit(da.from_array(data, chunks=(37, 2))), expected)
+
+
+@pytest.mark.parametrize("rows", [N + 1, 60])
+def test_fourier_sums_too(data, rows, monkeypatch):
+    """Of the whole map, by this process, and of its blocks, by workers."""
+    monkeypatch.setattr(repulsion, "choose_tiling", cheapest_tiling)
+    monkeypatch.setattr(repulsion, "FOURIER_ROWS", rows)
+    with dask.config.set(scheduler="threads"):
+        expected = sne().fit(data)
+    assert_same_map(sne().fit(data), expected)
 
 
 @pytest.mark.parametrize("options", [{"optimizer": "momentum"}, {"metric": "precomputed"}], ids=str)

@@ -64,7 +64,7 @@ class Executor(Protocol):
         ...
 
     def hold(self, value: Any) -> None:
-        """Keep a large value on the workers: `map` has them use it wherever it is shared."""
+        """Keep a value on the workers: they use it wherever it is shared with items."""
         ...
 
     def map(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> list[Handle]:
@@ -74,15 +74,15 @@ class Executor(Protocol):
     def map_all(
         self, function: Callable[..., Any], items: Iterable[Any], *shared: Any, quick: bool = False
     ) -> Handle:
-        """Start function(item, *shared) for each item; the handle is that of the list of results.
+        """Start function(item, *shared) for each item; the handle is for `result` alone.
 
-        They come here in one trip. What is quick goes together where one thread can do it, with
-        items that one worker holds.
+        That is the list of all results, which come here in one trip. Of what is quick all items are
+        handles; those that one worker holds go together, as far as one thread can do them.
         """
         ...
 
     def aside(self, function: Callable[..., Any], *arguments: Any) -> Handle:
-        """Start function(*arguments) in this process, beside what others do."""
+        """Start function(*arguments) in this process; the handle is for `result` alone."""
         ...
 
     def compute(self, lazy: Any) -> Any:

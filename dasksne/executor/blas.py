@@ -18,11 +18,12 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-def _let_this_thread_set_limits() -> None:
-    """Take control of OpenBLAS, which has one limit a process.
+def _let_any_thread_set_limits() -> None:
+    """Have no thread in control of OpenBLAS, which has one limit a process.
 
-    From 3.8 on threadpoolctl leaves it to the thread that set one first, as long as that lives, and
-    silently does nothing for others: tasks, which come on any thread, would have all threads of it.
+    From 3.8 on threadpoolctl gives control to the thread that sets a limit first, as long as that
+    lives, and silently does nothing for others: tasks, which come on any thread, would have all of
+    OpenBLAS's own.
     """
     for library in _controller().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
@@ -40,7 +41,7 @@ class one_blas_thread(ContextDecorator):  # noqa: N801 - reads as the context th
         global _holders, _limit  # noqa: PLW0603 - the limit is the process's
         with _lock:
             if _holders == 0:
-                _let_this_thread_set_limits()
+                _let_any_thread_set_limits()
                 _limit = _controller().limit(limits=1, user_api="blas")
             _holders += 1
         return self
@@ -55,5 +56,6 @@ class one_blas_thread(ContextDecorator):  # noqa: N801 - reads as the context th
         with _lock:
             _holders -= 1
             if _holders == 0:
-                _let_this_thread_set_limits()
+                _let_any_thread_set_limits()
                 _limit.restore_original_limits()
+                _let_any_thread_set_limits()

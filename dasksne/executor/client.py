@@ -25,7 +25,7 @@ from fsspec.core import url_to_fs
 from dasksne.errors import ResourceError, SchedulerLostError
 from dasksne.executor.base import Handle
 from dasksne.executor.blas import one_blas_thread
-from dasksne.executor.groups import Grouped, Places
+from dasksne.executor.groups import Grouped, Holders
 from dasksne.executor.patience import Patience
 from dasksne.executor.preflight import require_same_versions
 from dasksne.executor.tasks import described, name_of, new_key, perform, rows_in, rows_of
@@ -65,16 +65,16 @@ class ClientExecutor:
         workers = self._first_workers()
         self._known |= set(workers)
         threads = {address: worker["nthreads"] for address, worker in workers.items()}
-        self._places = Places(threads)
+        self._holders = Holders(threads)
         self.n_processes = len(workers)
         self.n_threads = sum(threads.values())
-        self._here = ThreadPoolExecutor(min(self.n_threads, CPU_COUNT))
         limits = [worker["memory_limit"] for worker in workers.values()]
         # A worker without a limit says 0 or None: nothing is known that could be refused.
         self._memory = sum(limits) if all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
         self._blas.__enter__()
+        self._here = ThreadPoolExecutor(min(self.n_threads, CPU_COUNT))
         return self
 
     def __exit__(
@@ -136,7 +136,7 @@ class ClientExecutor:
             new = sorted(set(threads) - self._known)
             if new:
                 require_same_versions(self._client)
-        self._places.look_at(threads)
+        self._holders.renew(threads)
         self._known |= set(threads)
         return new
 
@@ -187,25 +187,25 @@ class ClientExecutor:
         groups = [[k] for k in range(len(items))]
         if quick:
             with self._named_losses():
-                groups = self._places.groups(self._client, items)
+                groups = self._holders.groups(self._client, items)
         together = [[items[k] for k in group] for group in groups]
         return Grouped(groups, self._start(_limited_each, function, together, shared))
 
     def _start(
         self,
-        perform: Callable[..., Any],
+        call: Callable[..., Any],
         function: Callable[..., Any],
         items: list[Any],
         shared: Sequence[Any],
     ) -> list[Future]:
-        """Start perform(function, item, *shared) for each item."""
+        """Start call(function, item, *shared) for each item."""
         shared = [self._held.get(id(value), (value, value))[1] for value in shared]
         columns = [function], items, *([value] for value in shared)
         repeated = (column if column is items else column * len(items) for column in columns)
         keys = [new_key(name_of(function), _rows_of(item)) for item in items]
         with self._sending():
             # With pure=True Dask would hash all of it, for keys that are given.
-            handles = list(self._client.map(perform, *repeated, key=keys, pure=False))
+            handles = list(self._client.map(call, *repeated, key=keys, pure=False))
         self._started.update(handles)
         return handles
 
@@ -403,6 +403,6 @@ def _limited_each(function: Callable[..., Any], items: Sequence[Any], *shared: A
 def _rows_of(item: Any) -> str:
     """Return which rows an item stands for, also where it is still a task, or one of a group."""
     if isinstance(item, list):
-        others = f" and {len(item) - 1} others" if len(item) > 1 else ""
-        return _rows_of(item[0]) + others
+        more = f" and {len(item) - 1} more" if len(item) > 1 else ""
+        return _rows_of(item[0]) + more
     return rows_in(item.key) if isinstance(item, Future) else rows_of(item)

@@ -3,7 +3,6 @@
 To its scheduler and its worker a task costs some milliseconds, whatever it does.
 """
 
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,29 +19,41 @@ class Grouped(NamedTuple):
 
     def in_order(self, found: Sequence[Sequence[Any]]) -> list[Any]:
         """Return the results in the order of the items, from those of each task."""
-        results = zip(itertools.chain(*self.groups), itertools.chain(*found), strict=True)
-        return [result for _, result in sorted(results, key=lambda pair: pair[0])]
+        results: list[Any] = [None] * sum(len(group) for group in self.groups)
+        for group, own in zip(self.groups, found, strict=True):
+            for k, result in zip(group, own, strict=True):
+                results[k] = result
+        return results
 
 
-class Places:
-    """Where items are, as far as is known: one that has moved is brought, which costs time only."""
+class Holders:
+    """Which workers hold which items, as the last look found; what has moved since is brought."""
 
     def __init__(self, threads: Mapping[str, int]) -> None:
+        self.renew(threads)
+
+    def renew(self, threads: Mapping[str, int]) -> None:
+        """Look again when next asked, at workers of which so many threads are known.
+
+        Not only when workers have changed: after a loss there are copies for a while, of which Dask
+        keeps any.
+        """
         self._threads = threads
         self._holders: Mapping[Any, Collection[str]] = {}
 
-    def look_at(self, threads: Mapping[str, int]) -> None:
-        """Forget where items are if workers, of which so many threads are known, have changed."""
-        if threads != self._threads:
-            self._threads, self._holders = threads, {}
-
     def groups(self, client: Client, items: Sequence[Future]) -> list[list[int]]:
-        """Share out the numbers of items among the threads of the workers that hold them."""
+        """Share out the numbers of items among the threads of the workers that hold them.
+
+        An item that is lost, and not made again yet, goes alone, to wherever that will be.
+        """
         if not self._holders.keys() >= {item.key for item in items}:
-            # One that is lost and not made again yet has no holder, and is looked for next time.
             self._holders = {key: at for key, at in client.who_has(list(items)).items() if at}
         held: dict[str, list[int]] = {}
+        alone = []
         for k, item in enumerate(items):
-            held.setdefault(min(self._holders.get(item.key, ""), default=""), []).append(k)
+            if item.key in self._holders:
+                held.setdefault(min(self._holders[item.key]), []).append(k)
+            else:
+                alone.append([k])
         shares = [(own, min(len(own), self._threads.get(at, 1))) for at, own in held.items()]
-        return [part.tolist() for own, n in shares for part in np.array_split(own, n)]
+        return [*(part.tolist() for own, n in shares for part in np.array_split(own, n)), *alone]

@@ -21,7 +21,8 @@ STAGES = ("affinities", "attraction", "repulsion", "evaluation")
 
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, repeats=3)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000, 40_000])
+    sizes = [5_000, 10_000, 20_000, 40_000, 80_000]
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
     parser.add_argument("--perplexity", type=float, default=30)
     parser.add_argument("--tail-mass", type=float, default=1e-3)
     options = parser.parse_args(arguments)

@@ -84,9 +84,11 @@ class SNEObjective:
         pushes = [finish() for finish in repulsions]
         found = []
         for (push, log_z), *own in zip(pushes, *self.executor.result(pulls), strict=True):
-            forces, energies = zip(*own, strict=True)
-            cross_entropy = 0.5 * float(np.sum(energies)) + log_z
-            gradient = 2.0 * (np.concatenate(forces) - push)
+            # Of all rows at once: sums of shards would give each layout bits of its own.
+            force, energy = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            log_zs = np.sum(log_z if self.counts is None else self.counts * log_z)
+            cross_entropy = float(0.5 * np.sum(energy) + log_zs)
+            gradient = 2.0 * (force - push)
             found.append(Evaluation(cross_entropy - self.entropy, gradient))
         return found
 
@@ -121,8 +123,8 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, float]]:
-    """Return the force on the shard's rows, and their energy, for each map."""
+def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    """Return force and energy of the shard's rows for each map."""
     places = [Places(y) for y in maps]
     first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
     found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
@@ -130,7 +132,7 @@ def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, float]]:
         at = slice(block.rows.start - first, block.rows.stop - first)
         for y, (force, energy) in zip(places, found, strict=True):
             block.attract(y, force[at], energy[at])
-    return [(force, float(np.sum(energy))) for force, energy in found]
+    return found
 
 
 def _no_evaluation(y: FloatArray) -> Evaluation:

@@ -24,9 +24,8 @@ from dasksne.types import FloatArray
 FOURIER_ROWS = 500_000
 """Of a task; a smaller map needs none, nor its round trips."""
 
-Push: TypeAlias = tuple[FloatArray, float]
-"""The repulsion R of n rows, shape (n, d), and the sum of their log Z, each as often as it counts.
-"""
+Push: TypeAlias = tuple[FloatArray, FloatArray]
+"""The repulsion R, shape (n, d), and log Z, shape (n,), of n rows."""
 Finish: TypeAlias = Callable[[], Push]
 """Sees the rest through; returns the `Push` of all rows."""
 
@@ -105,12 +104,8 @@ def _start_fourier(
 
 def _joined(parts: Sequence[Push]) -> Push:
     """Return the push of all tasks' rows, from those of each task."""
-    pushes, log_z = zip(*parts, strict=True)
-    return np.concatenate(pushes), float(np.sum(log_z))
-
-
-def _total(log_z: FloatArray, counts: FloatArray | None) -> float:
-    return float(np.sum(log_z if counts is None else counts * log_z))
+    pushes, log_zs = zip(*parts, strict=True)
+    return np.concatenate(pushes), np.concatenate(log_zs)
 
 
 def _sum(executor: Executor, handles: list[Handle]) -> Any:
@@ -124,8 +119,7 @@ def _sum(executor: Executor, handles: list[Handle]) -> Any:
 def _fourier_repulsion(
     tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None
 ) -> Push:
-    push, log_z = fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
-    return push, _total(log_z, counts)
+    return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
 
 
 def _first_direct(rows: slice, y: FloatArray, counts: FloatArray | None) -> FirstPass:
@@ -143,8 +137,7 @@ def _second_direct(
     others: tuple[FloatArray, IsolatedRows],
     counts: FloatArray | None,
 ) -> Push:
-    push = direct.second_pass(first, np.ascontiguousarray(y.T), *others, counts)
-    return push, _total(first.log_z, None if counts is None else counts[first.rows])
+    return direct.second_pass(first, np.ascontiguousarray(y.T), *others, counts), first.log_z
 
 
 def _spread_counts(rows: slice, y: FloatArray, tiling: Tiling, counts: FloatArray | None) -> Any:
@@ -176,4 +169,4 @@ def _second_fourier(
     counts: FloatArray | None,
 ) -> Push:
     push = fourier.second_pass(tiling, modes, np.ascontiguousarray(y.T), first, isolated, counts)
-    return push, _total(first.log_z, None if counts is None else counts[first.rows])
+    return push, first.log_z

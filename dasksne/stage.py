@@ -119,7 +119,6 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     own_degrees: FloatArray | float = 0.0
     if counts is not None:
         entropy = counts * entropy
-        job.executor.hold(counts)
         # Copies are at distance 0, the smallest: one has the probability 1 / normaliser, both ways.
         log_p = np.where(counts > 1.0, -calibration.log_normaliser, -np.inf)
         own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(log_p)

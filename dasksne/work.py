@@ -45,6 +45,8 @@ def held_source(executor: Executor, look: Look, rows: Rows, metric: str) -> Sour
     source = look.source(rows, metric)
     if isinstance(rows, ArrayRows) or source.counts is not None:
         executor.hold(source)
+    if source.counts is not None:
+        executor.hold(source.counts)
     return source
 
 

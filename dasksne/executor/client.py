@@ -160,9 +160,8 @@ class ClientExecutor:
         return value if readers * sizeof(value) <= INLINE_BYTES else self._send(value)
 
     def hold(self, value: Any) -> None:
-        """Send a value to all workers, unless it was; it is known by its identity."""
-        if id(value) not in self._held:
-            self._held[id(value)] = value, self._send(value)
+        """Send a value to all workers; it is known by its identity."""
+        self._held[id(value)] = value, self._send(value)
 
     def _send(self, value: Any) -> Future:
         with self._sending():

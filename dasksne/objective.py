@@ -26,9 +26,11 @@ class SNEObjective:
 
     With A the attraction, R the repulsion and Z the normalisers of Q,
 
-        C     = -sum_i H(P_i) + sum_ij p_{j|i} |y_i - y_j|^2 + sum_i log Z_i
+        C     = -sum_i H(P_i) + sum_i y_i . A_i + sum_i log Z_i
         dC/dY = 2 (A - R)
 
+    as A = diag(S 1) Y - S Y for the symmetric S = P + P^T, whose quadratic form is
+    sum_ij p_{j|i} |y_i - y_j|^2.
     A point i that counts c_i times is c_i copies that stay together: sums over i have the factor
     c_i, A and R are sums over the copies.
     """
@@ -83,20 +85,22 @@ class SNEObjective:
         pulls = self._start(_attract, *shared)
         pushes = [finish() for finish in repulsions]
         found = []
-        for (push, log_z), *own in zip(pushes, *self.executor.result(pulls), strict=True):
+        forces = zip(*self.executor.result(pulls), strict=True)
+        for y, (push, log_z), own in zip(maps, pushes, forces, strict=True):
             # Of all rows at once: sums of shards would give each layout bits of its own.
-            force, energy = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            force = np.concatenate(own)
+            # Forces add up to zero, but for rounding, which a map far from zero would magnify.
+            energy = np.sum((y - np.mean(y, axis=0)) * force)
             log_zs = np.sum(log_z if self.counts is None else self.counts * log_z)
-            cross_entropy = float(0.5 * np.sum(energy) + log_zs)
-            gradient = 2.0 * (force - push)
-            found.append(Evaluation(cross_entropy - self.entropy, gradient))
+            cost = float(energy + log_zs) - self.entropy
+            found.append(Evaluation(cost, 2.0 * (force - push)))
         return found
 
     def attraction(self, v: FloatArray) -> FloatArray:
         """Return diag(S 1) V - S V, shape (N, k): the attraction's Laplacian times k columns."""
         v = np.ascontiguousarray(v, dtype=np.float64)
         parts = self.executor.result(self._start(_attract, self._share(v)))
-        return np.concatenate([force for ((force, _),) in parts])
+        return np.concatenate([force for (force,) in parts])
 
     @cached_property
     def degrees(self) -> FloatArray:
@@ -123,16 +127,16 @@ def _degrees(shard: Shard) -> FloatArray:
     return out
 
 
-def _attract(shard: Shard, *maps: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-    """Return force and energy of the shard's rows for each map."""
+def _attract(shard: Shard, *maps: FloatArray) -> list[FloatArray]:
+    """Return the attraction of the shard's rows for each map."""
     places = [Places(y) for y in maps]
     first, n_rows = shard.rows.start, shard.rows.stop - shard.rows.start
-    found = [(np.zeros((n_rows, y.shape[1])), np.zeros(n_rows)) for y in maps]
+    forces = [np.zeros((n_rows, y.shape[1])) for y in maps]
     for block in shard.blocks():
         at = slice(block.rows.start - first, block.rows.stop - first)
-        for y, (force, energy) in zip(places, found, strict=True):
-            block.attract(y, force[at], energy[at])
-    return found
+        for y, force in zip(places, forces, strict=True):
+            block.attract(y, force[at])
+    return forces
 
 
 def _no_evaluation(y: FloatArray) -> Evaluation:

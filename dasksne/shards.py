@@ -28,8 +28,8 @@ class Block(Protocol):
         """Which rows."""
         ...
 
-    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
-        """Add the attraction of a map to its rows of force and energy."""
+    def attract(self, y: Places, force: FloatArray) -> None:
+        """Add the attraction of a map to the force on its rows."""
         ...
 
     def add_degrees(self, out: FloatArray) -> None:
@@ -44,10 +44,10 @@ class DenseBlock(NamedTuple):
     columns: slice
     joint: FloatArray
 
-    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
+    def attract(self, y: Places, force: FloatArray) -> None:
         """Add the attraction; see `Block`."""
         y_rows = np.ascontiguousarray(y.columns[:, self.rows].T)
-        attraction(self.joint, y_rows, y.columns, self.columns, force, energy)
+        attraction(self.joint, y_rows, y.columns, self.columns, force)
 
     def add_degrees(self, out: FloatArray) -> None:
         """Add the sums of the rows; see `Block`."""
@@ -62,9 +62,9 @@ class SparseBlock(NamedTuple):
     indices: IntArray
     indptr: IntArray
 
-    def attract(self, y: Places, force: FloatArray, energy: FloatArray) -> None:
+    def attract(self, y: Places, force: FloatArray) -> None:
         """Add the attraction; see `Block`."""
-        sparse_attraction(self.data, self.indices, self.indptr, self.rows, y, force, energy)
+        sparse_attraction(self.data, self.indices, self.indptr, self.rows, y, force)
 
     def add_degrees(self, out: FloatArray) -> None:
         """Add the sums of the rows; see `Block`."""

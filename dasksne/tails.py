@@ -135,8 +135,8 @@ def _column_losses(rows: slice, source: Source, cut: Calibration, tail_mass: flo
 def _gradient_error(rows: slice, source: Source, cut: Calibration, y: FloatArray) -> FloatArray:
     places, forces = Places(y), []
     for found in (cut, whole_rows(cut)):
-        force, energy = np.zeros_like(y[rows]), np.zeros(rows.stop - rows.start)
+        force = np.zeros_like(y[rows])
         for block in ComputedShard(rows, source, found).blocks():
-            block.attract(places, force, energy)
+            block.attract(places, force)
         forces.append(force)
     return np.asarray(2.0 * np.sqrt(np.sum((forces[0] - forces[1]) ** 2, axis=1)))

@@ -10,9 +10,10 @@ import pytest
 COMMANDS = Path(__file__).parent / "benchmarks"
 SMALL = {
     "affinities": ["--n", "200", "--perplexity", "10"],
+    "checkpoints": ["--n", "100", "--n-run", "20100", "--max-iter", "40", "--seconds", "0.1"],
     "cluster": [
         *("--n", "200", "--perplexity", "10", "--max-iter", "1"),
-        *("--deaths", "memory", "--death-iter", "4", "--n-state", "100"),
+        *("--deaths", "memory", "--death-iter", "4"),
     ],
     "end_to_end": ["--n", "120", "--perplexity", "10", "--max-iter", "2", "--no-peers"],
     "evaluation": ["--n", "150", "--n-exact", "120", "--n-recompute", "200", "--perplexity", "10"],

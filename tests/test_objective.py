@@ -60,6 +60,25 @@ def test_a_point_at_a_million(rng, d):
     assert np.max(np.linalg.norm(found.gradient - gradient, axis=1) / scale) <= 1e-12
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_a_map_far_from_zero(rng, d):
+    X, Y = rng.normal(size=(150, 6)), rng.normal(size=(150, d)) + 1e6
+    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
+    with objective_of(X, perplexity=PERPLEXITY) as objective:
+        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+def test_two_clusters_far_apart(rng, d):
+    """What each pulls at its own points is as small beside the map as an energy can be."""
+    X, Y = rng.normal(size=(150, 6)), rng.normal(size=(150, d))
+    X[75:] += 1e3
+    Y[75:] += 1e4
+    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
+    with objective_of(X, perplexity=PERPLEXITY) as objective:
+        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+
+
 @given(
     st.integers(4, 24),
     st.integers(1, 5),

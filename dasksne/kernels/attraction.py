@@ -44,9 +44,8 @@ def attraction(
     y: FloatArray,
     columns: slice,
     force: FloatArray,
-    energy: FloatArray,
 ) -> None:
-    """Add a block of columns' share of the attraction to force and energy.
+    """Add a block of columns' share of the attraction.
 
     Parameters
     ----------
@@ -59,10 +58,8 @@ def attraction(
         Which points the columns are.
     force : array of shape (r, d), float64
         A_i = sum_j S_ij (y_i - y_j) is added.
-    energy : array of shape (r,), float64
-        sum_j S_ij |y_i - y_j|^2 is added. Over all rows its half is sum_ij p_{j|i} |y_i - y_j|^2.
     """
-    _attraction(joint, y_rows, y, columns.start, force, energy)
+    _attraction(joint, y_rows, y, columns.start, force)
 
 
 def sparse_attraction(
@@ -72,7 +69,6 @@ def sparse_attraction(
     rows: slice,
     y: Places,
     force: FloatArray,
-    energy: FloatArray,
 ) -> None:
     """Add the attraction of rows of S in compressed form; as `attraction`.
 
@@ -84,14 +80,14 @@ def sparse_attraction(
         Which points the rows are.
     y : Places
         The map.
-    force, energy : arrays of shape (r, d) and (r,), float64
+    force : array of shape (r, d), float64
         Added to.
     """
-    _sparse_attraction(data, indices, indptr, rows.start, y.pairs, y.last, force, energy)
+    _sparse_attraction(data, indices, indptr, rows.start, y.pairs, y.last, force)
 
 
 @strict
-def _attraction(joint, y_rows, y, first_column, force, energy):  # type: ignore[no-untyped-def]
+def _attraction(joint, y_rows, y, first_column, force):  # type: ignore[no-untyped-def]
     n_columns = joint.shape[1]
     for i in range(joint.shape[0]):
         for start in range(0, n_columns, COLUMN_TILE):
@@ -99,26 +95,20 @@ def _attraction(joint, y_rows, y, first_column, force, energy):  # type: ignore[
             weights = joint[i, start:stop]
             for k in range(y_rows.shape[1]):
                 others = y[k, first_column + start : first_column + stop]
-                pull, work = _pull(weights, y_rows[i, k], others)
-                force[i, k] += pull
-                energy[i] += work
+                force[i, k] += _pull(weights, y_rows[i, k], others)
 
 
 @summation
 def _pull(weights, own, others):  # type: ignore[no-untyped-def]
     pull = 0.0
-    work = 0.0
     for j in range(weights.size):
-        difference = own - others[j]
-        weighted = weights[j] * difference
-        pull += weighted
-        work += weighted * difference
-    return pull, work
+        pull += weights[j] * (own - others[j])
+    return pull
 
 
 @strict
-def _sparse_attraction(data, indices, indptr, first_row, pairs, last, force, energy):  # type: ignore[no-untyped-def]
-    sums = np.empty(4)
+def _sparse_attraction(data, indices, indptr, first_row, pairs, last, force):  # type: ignore[no-untyped-def]
+    sums = np.empty(2)
     d = force.shape[1]
     for i in range(indptr.size - 1):
         start, stop = indptr[i], indptr[i + 1]
@@ -126,36 +116,25 @@ def _sparse_attraction(data, indices, indptr, first_row, pairs, last, force, ene
             _pull_of_row(data[start:stop], indices[start:stop], pairs[p], first_row + i, sums)
             force[i, 2 * p] += sums[0]
             force[i, 2 * p + 1] += sums[1]
-            energy[i] += sums[2] + sums[3]
         if d % 2 == 1:
-            pull, work = _sparse_pull(
-                data[start:stop], indices[start:stop], last[first_row + i], last
-            )
-            force[i, d - 1] += pull
-            energy[i] += work
+            own = last[first_row + i]
+            force[i, d - 1] += _sparse_pull(data[start:stop], indices[start:stop], own, last)
 
 
 @strict
 def _pull_of_row(weights, indices, y, i, sums):  # type: ignore[no-untyped-def]
-    """Write pull and work of two coordinates; what is no multiple of AT_ONCE comes last."""
+    """Write the pull of two coordinates; what is no multiple of AT_ONCE comes last."""
     whole = weights.size - weights.size % AT_ONCE
     pull_of_pairs(weights[:whole], indices[:whole], y[i], y, sums)
     for e in range(whole, weights.size):
         for k in range(2):
-            difference = y[i, k] - y[indices[e], k]
-            weighted = weights[e] * difference
-            sums[k] += weighted
-            sums[2 + k] += weighted * difference
+            sums[k] += weights[e] * (y[i, k] - y[indices[e], k])
 
 
 @summation
 def _sparse_pull(weights, indices, own, others):  # type: ignore[no-untyped-def]
     pull = 0.0
-    work = 0.0
     for e in range(weights.size):
         # Unsigned: an index that could be negative would be tested for it at every entry.
-        difference = own - others[np.uintp(indices[e])]
-        weighted = weights[e] * difference
-        pull += weighted
-        work += weighted * difference
-    return pull, work
+        pull += weights[e] * (own - others[np.uintp(indices[e])])
+    return pull

@@ -32,9 +32,9 @@ AT_ONCE = 2
 def pull_of_pairs(
     _typing: Any, weights: Any, indices: Any, own: Any, pairs: Any, out: Any
 ) -> tuple[Any, Callable[..., Any]]:
-    """Write sum_e w_e (y - y_e) and sum_e w_e (y - y_e)^2 of two coordinates.
+    """Write sum_e w_e (y - y_e) of two coordinates.
 
-    The sums are made in an order that depends on nothing but how many entries there are.
+    The sum is made in an order that depends on nothing but how many entries there are.
 
     All arrays are C-contiguous.
 
@@ -48,8 +48,8 @@ def pull_of_pairs(
         y.
     pairs : array of shape (N, 2), float64
         The map.
-    out : array of shape (4,), float64
-        Overwritten: the first sum of either coordinate, then the second.
+    out : array of shape (2,), float64
+        Overwritten.
     """
     require_contiguous(weights, indices, own, pairs, out)
     return types.void(weights, indices, own, pairs, out), _generate
@@ -66,7 +66,7 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
     builder.branch(loop)
     builder.position_at_end(loop)
     e = builder.phi(INDEX)
-    sums = [builder.phi(PAIR) for _ in range(2 * AT_ONCE)]
+    sums = [builder.phi(PAIR) for _ in range(AT_ONCE)]
     more = builder.icmp_signed("<", e, size)
     builder.cbranch(more, body, done)
     builder.position_at_end(body)
@@ -78,19 +78,16 @@ def _generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: An
         if weight.type != DOUBLE:
             weight = builder.fpext(weight, DOUBLE)
         difference = builder.fsub(y, load(builder, PAIR, pairs.data, index))
-        weighted = builder.fmul(repeated(builder, PAIR, weight), difference)
-        work = builder.fmul(weighted, difference, flags=FUSED)
-        following.append(builder.fadd(sums[2 * k], weighted))
-        following.append(builder.fadd(sums[2 * k + 1], work, flags=FUSED))
+        pull = builder.fmul(repeated(builder, PAIR, weight), difference, flags=FUSED)
+        following.append(builder.fadd(sums[k], pull, flags=FUSED))
     following.append(builder.add(e, INDEX(AT_ONCE)))
     for value, new in zip([*sums, e], following, strict=True):
         value.add_incoming(value.type(None), before)  # zero
         value.add_incoming(new, body)
     builder.branch(loop)
     builder.position_at_end(done)
-    for at in range(2):
-        total, *others = sums[at::2]
-        for other in others:
-            total = builder.fadd(total, other)
-        store(builder, total, out.data, at)
+    total, *others = sums
+    for other in others:
+        total = builder.fadd(total, other)
+    store(builder, total, out.data)
     return context.get_dummy_value()

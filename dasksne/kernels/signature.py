@@ -37,16 +37,16 @@ def kernels_hash() -> str:
     joint_probabilities(distances, distances, rows, rows, found, s)
     places = Places(8.0 * x[:, :2])
     y = places.columns
-    force, energy = np.zeros((N_POINTS, 2)), np.zeros(N_POINTS)
-    attraction(s, np.ascontiguousarray(y.T), y, rows, force, energy)
+    force = np.zeros((N_POINTS, 2))
+    attraction(s, np.ascontiguousarray(y.T), y, rows, force)
     indices = np.tile(np.arange(N_POINTS, dtype=np.int32), N_POINTS)
     indptr = N_POINTS * np.arange(N_POINTS + 1)
-    sparse_attraction(s.ravel(), indices, indptr, rows, places, force, energy)
+    sparse_attraction(s.ravel(), indices, indptr, rows, places, force)
     first = first_pass(rows, y)
     push = second_pass(first, y, first.weights, joined([first.isolated]))
     by_fourier = repulsion_fourier(np.ascontiguousarray(y.T))
     product = covariance_product(x, np.mean(x, axis=0), np.ascontiguousarray(x[:N_FEATURES].T))
     digest = hashlib.sha256()
-    for values in (distances, *found, p, s, force, energy, first.log_z, push, *by_fourier, product):
+    for values in (distances, *found, p, s, force, first.log_z, push, *by_fourier, product):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Time two worker processes against one, a worker's death, a checkpoint and what is in it.
+"""Time two worker processes against one, and a worker's death.
 
     python tests/benchmarks/cluster.py --mnist mnist.npz --json cluster.json
 
@@ -9,12 +9,10 @@ those that the system counts for each of them, imports and compilation left out.
 import os
 import signal
 import statistics
-import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,13 @@ import psutil
 from common import Report, Spread, alternate, limited, make_data, make_parser
 from distributed import Client
 from distributed.deploy.subprocess import SubprocessCluster
-from watched import watch
 
-from dasksne import SNE, checkpoint
+from dasksne import SNE
 from dasksne.job import Event
-from dasksne.optimise.lbfgs import LBFGS
-from dasksne.optimise.state import State, state_to_dict, step
-from dasksne.run import Run
-from dasksne.types import Evaluation, FloatArray
 
 WARM_UP = 300
 """Points of a first fit, which compiles."""
 STORAGES = ["memory", "zarr", "recompute"]
-CHECKPOINT_SECONDS = 30
-STEPS = LBFGS().memory + 2
-"""Until an optimiser's state is as large as it gets."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,7 +37,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-iter", type=int, default=240, help="of each stage")
     parser.add_argument("--deaths", nargs="*", choices=STORAGES, default=STORAGES)
     parser.add_argument("--death-iter", type=int, default=20, help="of the run that loses a worker")
-    parser.add_argument("--n-state", type=int, nargs="+", default=[20_000, 1_000_000])
     options = parser.parse_args(arguments)
     report = Report("On a cluster", options)
     X, name = make_data(options.mnist, options.n)
@@ -60,10 +49,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"{title}: the last stage alone, one worker of two killed in it",
             [_death(X, two, p_storage, options) for p_storage in options.deaths],
         )
-    report.table(
-        "State of the driver, and its checkpoint",
-        [_checkpoint(n, options) for n in options.n_state],
-    )
     report.finish()
 
 
@@ -166,56 +151,6 @@ def _death(X: np.ndarray, client: Client, p_storage: str, options: Namespace) ->
         "the one with the death": Spread(tuple(gaps), "s"),
         "an iteration after, on one worker": Spread(tuple(afters), "s"),
     }
-
-
-def _checkpoint(n: int, options: Namespace) -> dict[str, Any]:
-    """Measure the state of L-BFGS on a map of n points, and the writing of it."""
-    watched = watch(prepare_steps, n)
-    values = state_to_dict(_late_state(n))
-    arrays = [value for value in values.values() if isinstance(value, np.ndarray)]
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.locate(Path(folder) / "run.zarr")
-        run.create(overwrite=False)
-        found = alternate({"save": lambda: checkpoint.save(run, values)}, options.repeats)["save"]
-        name = run.state[checkpoint.POINTER][0]
-        files = (Path(folder) / "run.zarr" / "checkpoints" / name).rglob("*")
-        size = sum(file.stat().st_size for file in files if file.is_file())
-    return {
-        "N": n,
-        "state": f"{sum(array.nbytes for array in arrays) / 1e6:,.0f} MB",
-        "peak memory of its steps": f"{watched.peak_bytes / 1e6:,.0f} MB",
-        "on disk": f"{size / 1e6:,.0f} MB",
-        "checkpoint": found,
-        f"share of a run, every {CHECKPOINT_SECONDS} s": found.scaled(
-            100 / CHECKPOINT_SECONDS, "%"
-        ),
-    }
-
-
-@contextmanager
-def prepare_steps(n: int) -> Iterator[Callable[[], None]]:
-    """Give the steps until the state is full."""
-
-    def run() -> None:
-        _late_state(n)
-
-    yield run
-
-
-def _late_state(n: int) -> State:
-    """Return a state that has all of its pairs, of a map and a cost that cost nothing else."""
-    generator = np.random.default_rng(0)
-    weights = generator.uniform(0.1, 4.0, size=(n, 2))
-
-    def cost(y: FloatArray) -> Evaluation:
-        return Evaluation(float(np.sum(weights * y**2)), 2.0 * weights * y)
-
-    optimiser = LBFGS(max_iter=STEPS, tol=0.0)
-    y = generator.normal(size=(n, 2))
-    state = optimiser.start(y, cost(y))
-    while state.stopped is None:
-        state = step(optimiser, state, cost)
-    return state
 
 
 if __name__ == "__main__":

@@ -186,6 +186,17 @@ def test_a_worker_that_hangs_for_a_while(cluster, data, seconds):
 
 
 @pytest.mark.cluster
+def test_a_worker_that_hangs_for_good(tmp_path, data, monkeypatch):
+    """The scheduler gives it up after the time that its configuration says."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "5s")
+    with cluster_of(tmp_path) as cluster, cluster.client() as client:
+        client.wait_for_workers(2, timeout=60)
+        hang = at(1, 5, lambda: os.kill(cluster.workers[0].pid, signal.SIGSTOP))
+        assert_same(sne(callbacks=hang).fit(data), expected(data))
+        assert len(client.nthreads()) == 1
+
+
+@pytest.mark.cluster
 @pytest.mark.usefixtures("client")
 def test_all_workers_gone_for_a_while(cluster, data):
     def change_the_guard():

@@ -262,7 +262,8 @@ def _squared(X: ArrayLike, metric: str, *, rescale: bool) -> da.Array:
         points = _points(X, "X").rechunk({1: -1})
         return _squared_distances(_blockwise(distances.directions, "ij", points, "ij"))
     if metric == "precomputed":
-        return _blockwise(_square, "ij", _pairs(X, "X"), "ij", rescale=rescale)
+        pairs = _pairs(X, "X")
+        return _blockwise(_square, "ij", pairs, "ij", _row_numbers(pairs), "i", rescale=rescale)
     raise InvalidInputError(
         f"metric must be 'euclidean', 'cosine' or 'precomputed', got {metric!r}"
     )
@@ -343,8 +344,10 @@ def _rescale(block: FloatArray, largest: FloatArray) -> FloatArray:
     return rescaled
 
 
-def _square(block: FloatArray, *, rescale: bool) -> FloatArray:
+def _square(block: FloatArray, rows: IntArray, *, rescale: bool) -> FloatArray:
     """Squares of distances; each row in its own unit where only their ratios count."""
+    block = block.copy()
+    block[np.arange(len(rows)), rows] = 0.0  # anything may stand there
     if rescale:
         block = _rescale(block, block.max(axis=1, keepdims=True))
     squared: FloatArray = np.square(block)

@@ -201,7 +201,7 @@ def plan(
     model = _model(options, store=output)
     with connected(scheduler, scheduler_file), _about(input):
         needed = model.plan(data.X, sample_weight=weights)
-    click.echo(table(input, plan_lines(needed, estimate(needed, model))))
+    click.echo(table(input, plan_lines(needed, estimate(needed, model, weights))))
 
 
 @main.command()

@@ -22,6 +22,7 @@ from dasksne.repulsion import start_repulsion
 from dasksne.settings import PAIRWISE
 from dasksne.source import ArrayRows, Features
 from dasksne.starts import RIVAL_PRODUCTS
+from dasksne.types import FloatArray
 
 SAMPLE_POINTS = 2048
 """Few enough for a second, enough that overheads hardly count."""
@@ -70,7 +71,7 @@ class _Times(NamedTuple):
     attraction: float
 
 
-def estimate(plan: Plan, model: SNE) -> Estimate:
+def estimate(plan: Plan, model: SNE, sample_weight: FloatArray | None = None) -> Estimate:
     """Estimate a run's time, in a second or two of work on this machine.
 
     Parameters
@@ -79,6 +80,8 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
         Of the run.
     model : SNE
         That would go through it.
+    sample_weight : array of shape (N,), optional
+        With which the plan was made.
 
     Notes
     -----
@@ -89,6 +92,8 @@ def estimate(plan: Plan, model: SNE) -> Estimate:
     _time_pairs(plan, 64, n_features)  # compiles
     pairs = (plan.n_points / n) ** 2
     settings = model._settings()  # noqa: SLF001 - of this package's own class
+    if sample_weight is not None:
+        settings = replace(settings, sample_weight=sample_weight[sample_weight > 0.0])
     n_stages = len(make_schedule(settings, plan.n_points))
     repulsion = _time_repulsion(plan)
 

@@ -209,14 +209,19 @@ def _iterate(
     return state
 
 
-def _tell(job: Job, k: int, state: State) -> None:
-    """Show an iteration to the watcher, and note it in the history."""
-    job.look_at_newcomers()
+def _note(job: Job, k: int, state: State) -> Event:
+    """Note an iteration in the history."""
     event = _event(job, k, state, _evaluations_before(job, k))
+    job.history.append(tuple(getattr(event, name) for name in HISTORY))
+    return event
+
+
+def _tell(job: Job, event: Event) -> None:
+    """Show an iteration to the cluster and to the watcher, which either may end the run."""
+    job.look_at_newcomers()
     job.executor.log_event(
         {name: value for name, value in event._asdict().items() if name != "embedding"}
     )
-    job.history.append(tuple(getattr(event, name) for name in HISTORY))
     job.stopped = job.watcher.step_done(event)
 
 
@@ -269,7 +274,7 @@ def _recording(
     that was cut short is not in it.
     """
     if not job.keeps:
-        yield lambda states: _tell(job, k, _winner(states))
+        yield lambda states: _tell(job, _note(job, k, _winner(states)))
         return
     assert job.run is not None  # noqa: S101 - only a run is kept
     latest = states
@@ -278,8 +283,8 @@ def _recording(
     def record(states: Sequence[State]) -> None:
         nonlocal latest
         writer.wait()  # so that the iteration before, if it was due, is in the run for good
-        latest = states
-        _tell(job, k, _winner(states))
+        event, latest = _note(job, k, _winner(states)), states
+        _tell(job, event)
         if time.monotonic() - job.saved >= job.settings.checkpoint_seconds:
             writer.begin(_values(job, k, latest))
             job.saved = time.monotonic()

@@ -55,6 +55,8 @@ class Order:
     blind: list[str]
     """Workers that do not reach the store."""
     watcher: Watcher
+    run_id: str
+    """Of the run that is made there: what was there before has another."""
 
     @property
     def is_graph(self) -> bool:
@@ -70,8 +72,8 @@ class Order:
 
     @property
     def needs_run(self) -> bool:
-        """Whether there must be a run, if only for a while: to have X, or what X is made of."""
-        return self.settings.prepares or not self.in_memory
+        """Whether there must be a run, if only for a while, for tasks to read X from."""
+        return not self.in_memory
 
     def plan(self, shares: Shares) -> Plan:
         """Return the plan for what P keeps, or refuse what does not fit."""
@@ -128,13 +130,14 @@ def launch(
         Of the points, for the run to keep.
     """
     settings.require_fits(*x.shape)
+    run_id = uuid.uuid4().hex
     try:
         executor = current_executor()
         blind = blind_workers(executor, store)
-        order = Order(x, settings, store, memory_limit, executor, blind, watcher)
+        order = Order(x, settings, store, memory_limit, executor, blind, watcher, run_id)
         return _launch(order, feature_names, labels, overwrite=overwrite)
     except SchedulerLostError as lost:
-        if store is None or not store.holds_a_run():
+        if store is None or not store.holds_a_run() or store.state.get("id") != run_id:
             raise
         with reconnected(lost):
             return resume(store, watcher=watcher, reconnects=True)
@@ -251,7 +254,7 @@ def _place(order: Order, plan: Plan, *, overwrite: bool, difference: str) -> Ite
     if store is not None:
         with locked(store):
             store.create(overwrite=overwrite, difference=difference)
-            store.update(id=uuid.uuid4().hex)
+            store.update(id=order.run_id)
             try:
                 yield store
             except BaseException:

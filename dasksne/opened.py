@@ -169,6 +169,7 @@ class OpenedRun:
         n, rows = len(self.precision), self.run.state["plan"]["block_rows"]
         lazy: da.Array = da.map_blocks(
             partial(function, run=self.run),
+            name=f"{function.__name__.strip('_')}-{self.run.state['id']}",
             chunks=da.core.normalize_chunks((rows, n), (n, n)),
             dtype=dtype,
             meta=np.empty((0, 0)),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from dasksne.job import Event
 
 LOG_SECONDS = 5.0
@@ -77,7 +79,7 @@ class Reporter:
             self._seconds_left(("iterations", event.stage), event.iteration, event.max_iter),
         )
         wishes = [callback(event) for callback in self._callbacks]
-        return any(wish is True for wish in wishes)
+        return any(isinstance(wish, (bool, np.bool_)) and bool(wish) for wish in wishes)
 
     def _seconds_left(self, work: Hashable, done: int, total: int) -> float | None:
         """Return how long the rest of a stage's work takes, at most, at its own pace so far."""

@@ -28,6 +28,8 @@ Push: TypeAlias = tuple[FloatArray, FloatArray]
 """The repulsion R, shape (n, d), and log Z, shape (n,), of n rows."""
 Finish: TypeAlias = Callable[[], Push]
 """Sees the rest through; returns the `Push` of all rows."""
+Attempt: TypeAlias = Callable[[], Push | None]
+"""The same by Fourier sums; None where all pairs then cost less after all."""
 
 
 def start_repulsion(
@@ -59,11 +61,9 @@ def start_repulsion(
     tiling = choose_tiling(np.ascontiguousarray(y.T), rtol) if method == "fourier" else None
     if tiling is None:
         return _start_direct(executor, shared, rows, counts)
-    if len(y) < FOURIER_ROWS:
-        whole = executor.aside(_fourier_repulsion, tiling, y, rtol, counts)
-        return lambda: executor.result(whole)
-    blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
-    return _start_fourier(executor, shared, blocks, tiling, rtol, counts)
+    start = _start_aside if len(y) < FOURIER_ROWS else _start_fourier
+    by_fourier = start(executor, y, shared, tiling, rtol, counts)
+    return lambda: by_fourier() or _start_direct(executor, shared, rows, counts)()
 
 
 def _start_direct(
@@ -79,21 +79,36 @@ def _start_direct(
     return finish
 
 
-def _start_fourier(
+def _start_aside(
     executor: Executor,
-    shared: Handle,
-    blocks: Sequence[slice],
+    y: FloatArray,
+    _shared: Handle,
     tiling: Tiling,
     rtol: float,
     counts: FloatArray | None,
-) -> Finish:
+) -> Attempt:
+    whole = executor.aside(_fourier_repulsion, tiling, y, rtol, counts)
+    return lambda: executor.result(whole)
+
+
+def _start_fourier(
+    executor: Executor,
+    y: FloatArray,
+    shared: Handle,
+    tiling: Tiling,
+    rtol: float,
+    counts: FloatArray | None,
+) -> Attempt:
+    blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
     ones = executor.map(_spread_counts, blocks, shared, tiling, counts)
 
-    def finish() -> Push:
+    def finish() -> Push | None:
         modes = executor.broadcast(_sum(executor, ones))
         passes = executor.map_all(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
         first = executor.result(passes)
         isolated = joined([part.isolated for part in first])
+        if fourier.are_too_many(isolated, len(y)):
+            return None
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))
         pushes = executor.map_all(_second_fourier, first, shared, tiling, modes, isolated, counts)
@@ -118,7 +133,7 @@ def _sum(executor: Executor, handles: list[Handle]) -> Any:
 
 def _fourier_repulsion(
     tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None
-) -> Push:
+) -> Push | None:
     return fourier.repulsion_by(tiling, np.ascontiguousarray(y.T), rtol, counts)
 
 

@@ -77,17 +77,25 @@ class StoredRows:
     version: str
     """Changes when the array at the URL is replaced; what is kept is told apart by it."""
     kept_rows: int
-    """From the first on, that each process keeps. All are read in turn, again and again: to keep
-    those read last would find none of them where not all are kept."""
+    """From the first on, that each process keeps, in whole chunks. All are read in turn, again and
+    again: to keep those read last would find none of them where not all are kept."""
 
     def read(self, rows: slice) -> FloatArray:
         """Return rows as float64, those that this process has kept if it has."""
-        if rows.stop > self.kept_rows:
+        chunks = chunks_of(rows, *self.shape)
+        if chunks[-1].stop > self.kept_rows:
             return self._read(rows)
+        parts = [
+            self._kept(chunk)[max(rows.start - chunk.start, 0) : rows.stop - chunk.start]
+            for chunk in chunks
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _kept(self, chunk: slice) -> FloatArray:
         kept = _kept_rows(self)
-        found = kept.get((rows.start, rows.stop))
+        found = kept.get(chunk.start)
         if found is None:
-            found = kept[rows.start, rows.stop] = self._read(rows)
+            found = kept[chunk.start] = self._read(chunk)
         return found
 
     def _read(self, rows: slice) -> FloatArray:
@@ -105,12 +113,12 @@ class StoredRows:
         return zarr.open_array(self.url, path=self.path, mode="r", **options)  # type: ignore[arg-type]
 
 
-_kept: dict[StoredRows, dict[tuple[int, int], FloatArray]] = {}
-"""What this process keeps of stored arrays: chunks, by their rows."""
+_kept: dict[StoredRows, dict[int, FloatArray]] = {}
+"""What this process keeps of stored arrays: chunks, by their first rows."""
 _keeping = Lock()
 
 
-def _kept_rows(stored: StoredRows) -> dict[tuple[int, int], FloatArray]:
+def _kept_rows(stored: StoredRows) -> dict[int, FloatArray]:
     """Return the chunks that this process keeps of an array.
 
     Those of others go, but for the map that goes with an X: a plan counts on no memory that an
@@ -273,9 +281,19 @@ def bytes_of(array: Any) -> int:
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:
     """Return the slices of rows in which X is stored and read: whole tiles unless rows are long."""
+    return consecutive(slice(0, n_points), _chunk_rows(n_features))
+
+
+def chunks_of(rows: slice, n_points: int, n_features: int) -> list[slice]:
+    """Return those of `row_chunks` that some rows are in."""
+    step = _chunk_rows(n_features)
+    first, last = rows.start // step * step, -(-rows.stop // step) * step
+    return consecutive(slice(first, min(last, n_points)), step)
+
+
+def _chunk_rows(n_features: int) -> int:
     rows = CHUNK_BYTES // (8 * n_features)
-    step = rows // TILE_COLUMNS * TILE_COLUMNS or max(TILE_ROWS, rows // TILE_ROWS * TILE_ROWS)
-    return consecutive(slice(0, n_points), step)
+    return rows // TILE_COLUMNS * TILE_COLUMNS or max(TILE_ROWS, rows // TILE_ROWS * TILE_ROWS)
 
 
 def row_panels(rows: slice) -> list[slice]:

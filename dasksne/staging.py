@@ -1,6 +1,7 @@
 """X, looked at and brought to where every task can read it, before any other work."""
 
 import hashlib
+import itertools
 import math
 import tempfile
 import uuid
@@ -164,7 +165,7 @@ def store_rows(
     name: str = "X",
     by_workers: bool = True,
 ) -> Rows:
-    """Copy X to the run chunk by chunk; each block of a Dask array is computed once.
+    """Copy X to the run; each block of a Dask array is computed once.
 
     Where workers do not reach the run, this process writes what they compute. Sparse affinities
     stay as they are, and are read from memory.
@@ -189,12 +190,14 @@ def store_rows(
             meta=np.empty((0, 0), dtype=bool),
         )
         executor.compute(stored)
+    elif isinstance(x, da.Array):
+        blocks = x.rechunk({1: -1})
+        ends = np.cumsum(blocks.chunks[0]).tolist()
+        for k, (start, stop) in enumerate(itertools.pairwise([0, *ends])):
+            run.write(name, slice(start, stop), executor.compute(blocks.blocks[k]))
     else:
         for rows in chunks:
-            part = x[rows]
-            run.write(
-                name, rows, executor.compute(part) if isinstance(x, da.Array) else dense(part)
-            )
+            run.write(name, rows, dense(x[rows]))
     return stored_rows(run, name)
 
 

@@ -15,6 +15,7 @@ from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor import Executor
 from dasksne.given import GivenDistances, Precomputed
 from dasksne.inspection import complaint_of_direction, complaint_of_sign
+from dasksne.kernels.calibration import TIED
 from dasksne.kernels.placement import place, weighted_means
 from dasksne.plan import Plan
 from dasksne.preparation import Preparation
@@ -189,7 +190,8 @@ def _place(X: npt.NDArray[Any], fitted: FittedMap) -> FloatArray:
 def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArray, FloatArray]:
     """Return each row's nearest fitted point, how far that is, and how much farther each one is.
 
-    P depends on nothing but the last, whose exponents do not overflow where distances are large.
+    P depends on nothing but the last, whose exponents do not overflow where distances are large,
+    and in which ties are ties, as in a fit.
     """
     assert fitted.points is not None  # noqa: S101 - the map is open
     with np.errstate(over="ignore"):
@@ -199,6 +201,7 @@ def _measure(X: npt.NDArray[Any], fitted: FittedMap) -> tuple[IntArray, FloatArr
     nearest = np.argmin(distances, axis=1)
     least = distances[np.arange(len(distances)), nearest]
     distances -= least[:, np.newaxis]
+    distances[distances <= TIED * least[:, np.newaxis]] = 0.0
     return nearest, least, distances
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from dasksne.errors import InvalidInputError
 from dasksne.run import Run
 from dasksne.settings import PAIRWISE, Settings
-from dasksne.staging import Data
+from dasksne.staging import Data, look_at_array
 from dasksne.types import FloatArray
 
 
@@ -30,7 +30,7 @@ def weighted_task(data: Data, settings: Settings, sample_weight: Any, store: Run
     ------
     InvalidInputError
         The weights are none, do not go with an option, or there are points of weight 0 that could
-        not be placed after the fit.
+        not be placed after the fit, or data whose values are bad.
     """
     weights = _weights_of(sample_weight, data.shape[0])
     if weights is None or np.all(weights == 1.0):
@@ -40,6 +40,9 @@ def weighted_task(data: Data, settings: Settings, sample_weight: Any, store: Run
     if np.all(fitted):
         return Task(settings, data, None)
     _require_placeable(data, settings, fitted, store)
+    assert not isinstance(data, da.Array)  # noqa: S101 - refused with points of weight 0
+    # The fit looks at the others only, by numbers of their own.
+    look_at_array(data, "euclidean" if settings.prepares else settings.metric)
     return Task(_settings_of_some(settings, fitted), _some(data, settings, fitted), fitted)
 
 

@@ -68,6 +68,13 @@ def test_embed_does_what_the_estimator_does_and_says_what_it_found():
     assert "iteration 12" in done.stderr
 
 
+def test_a_plan_counts_points_as_often_too():
+    """Their number bounds perplexities, of the plan and of its estimate."""
+    np.save("weights.npy", 10.0 + np.arange(90) % 3)
+    many = ("--perplexity", "300", "--annealing", "500", "--sample-weight", "weights.npy")
+    assert "perplexity 500" not in command("plan", "features.npy", *many).output
+
+
 def test_points_count_as_often_as_a_file_says():
     weights = 1.0 + np.arange(90) % 3
     np.save("weights.npy", weights)

@@ -5,7 +5,7 @@ import sys
 import textwrap
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +16,15 @@ import pytest
 from same import assert_same_run
 
 import dasksne
-from dasksne import affinities, checkpoint, resuming
-from dasksne.errors import InvalidInputError, ResourceError, StoreError
+from dasksne import affinities, checkpoint, launch, resuming
+from dasksne.errors import (
+    ClusterError,
+    InvalidInputError,
+    ResourceError,
+    SchedulerLostError,
+    StoreError,
+)
+from dasksne.executor.threads import ThreadExecutor
 from dasksne.lock import locked
 from dasksne.run import Run
 
@@ -64,6 +71,41 @@ def count_blocks(monkeypatch):
 
 
 # Resume
+
+
+def test_an_iteration_of_which_the_cluster_could_not_be_told_is_kept_whole(
+    data, store, monkeypatch
+):
+    expected = sne().fit(data)
+    told = []
+
+    def tell(_, event):
+        told.append(event)
+        if len(told) == 12:
+            raise ClusterError("gone")
+
+    monkeypatch.setattr(ThreadExecutor, "log_event", tell)
+    with pytest.raises(ClusterError, match="gone"):
+        sne(store=store).fit(data)
+    values, _ = checkpoint.load(Run.locate(store))
+    assert len(values["history"]) == 12
+    assert_same_run(dasksne.resume(store), expected)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_scheduler_lost_before_there_is_a_run_leads_to_no_other(
+    data, store, monkeypatch, overwrite
+):
+    sne(store=store).fit(data)
+    lost = SchedulerLostError(SimpleNamespace(), "tcp://127.0.0.1:1")
+
+    def lose(*_):
+        raise lost
+
+    monkeypatch.setattr(launch, "blind_workers", lose)
+    monkeypatch.setattr(launch, "reconnected", lambda _: nullcontext())
+    with pytest.raises(SchedulerLostError):
+        sne(store=store, overwrite=overwrite).fit(data + 1.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from engine import objective_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dasksne import arrays
+from dasksne import arrays, repulsion
 from dasksne.run import Run
 
 PERPLEXITY = 10.0
@@ -136,12 +137,25 @@ def test_every_layout_and_storage_has_the_same_bits(rng, tmp_path):
 def test_fourier_sums_give_what_all_pairs_give(rng):
     X, Y = rng.normal(size=(6000, 3)), 4.0 * rng.normal(size=(6000, 2))
     found = []
-    for repulsion in ("direct", "fourier"):
-        with objective_of(X, perplexity=PERPLEXITY, repulsion=repulsion) as objective:
+    for way in ("direct", "fourier"):
+        with objective_of(X, perplexity=PERPLEXITY, repulsion=way) as objective:
             found.append(objective(Y))
     assert found[1].cost == pytest.approx(found[0].cost, rel=1e-10)
     error = np.linalg.norm(found[1].gradient - found[0].gradient, axis=1)
     assert 0.0 < error.max() <= 1e-8
+
+
+@pytest.mark.parametrize("rows", [1000, 10_000])
+def test_where_most_rows_are_isolated_all_pairs_are_summed(rng, monkeypatch, rows):
+    """As they are at a tolerance that Fourier sums can hardly meet."""
+    monkeypatch.setattr(repulsion, "FOURIER_ROWS", rows)
+    X, Y = rng.normal(size=(3000, 3)), 5.0 * rng.normal(size=(3000, 2))
+    found = []
+    for way in ("direct", "fourier"):
+        with objective_of(X, perplexity=PERPLEXITY, repulsion=way) as objective:
+            found.append(replace(objective, repulsion_rtol=1e-12)(Y))
+    assert found[1].cost == found[0].cost
+    np.testing.assert_array_equal(found[1].gradient, found[0].gradient)
 
 
 def test_rotation_and_translation_change_nothing(rng):

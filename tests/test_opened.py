@@ -116,11 +116,14 @@ def test_looking_changes_nothing(data, store):
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
 
 
-def test_a_run_that_replaced_another_has_other_keys(data, store):
-    fit(data, store)
-    first = dasksne.open_run(store).X
-    fit(2.0 * data, store, overwrite=True)
-    assert dasksne.open_run(store).X.name != first.name
+@pytest.mark.parametrize("p_storage", ["zarr", "recompute"])
+def test_a_run_that_replaced_another_has_other_keys(data, store, p_storage):
+    fit(data, store, p_storage=p_storage)
+    first = dasksne.open_run(store)
+    names = first.X.name, first.P.name
+    fit(2.0 * data, store, p_storage=p_storage, overwrite=True)
+    second = dasksne.open_run(store)
+    assert not {second.X.name, second.P.name} & set(names)
 
 
 def test_what_is_not_there_is_named(data, store):

@@ -58,6 +58,14 @@ def event(iteration, *, stage=0, perplexity=30.0, max_iter=100):
     )
 
 
+@pytest.mark.parametrize(
+    ("wish", "stops"), [(True, True), (np.True_, True), (False, False), (None, False), (1, False)]
+)
+def test_a_callback_that_returns_true_stops(wish, stops):
+    with Reporter([lambda _: None, lambda _: wish], verbose=0) as reporter:
+        assert reporter.step_done(event(1)) is stops
+
+
 def test_a_log_gets_lines_some_seconds_apart_and_the_last_one(monkeypatch, clock):
     log = stream(monkeypatch, terminal=False)
     with Reporter([], verbose=1) as reporter:

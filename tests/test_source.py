@@ -90,14 +90,20 @@ def test_stored_rows_are_those_of_the_array(tmp_path, rng, dtype, order):
 
 
 def test_rows_up_to_a_number_are_read_once(tmp_path, rng, monkeypatch):
-    kept = replace(stored(tmp_path, rng.normal(size=(30, 3))), kept_rows=20)
+    """Whichever of them are asked for: what is kept is counted on by a plan."""
+    monkeypatch.setattr(source, "CHUNK_BYTES", 64 * 8 * 3)
+    X = rng.normal(size=(300, 3))
+    kept = replace(stored(tmp_path, X), kept_rows=150)
     opened = []
     opening = StoredRows.open
     monkeypatch.setattr(StoredRows, "open", lambda self: opened.append(1) or opening(self))
     for _ in range(3):
-        for rows in (slice(0, 10), slice(10, 20), slice(20, 30)):
-            kept.read(rows)
+        for rows in (slice(0, 64), slice(10, 20), slice(60, 120), slice(120, 200)):
+            found = kept.read(rows)
+            np.testing.assert_array_equal(found, X[rows])
+            assert found.flags.c_contiguous
     assert len(opened) == 2 + 3
+    assert sum(chunk.nbytes for chunk in source._kept[kept].values()) == 128 * 8 * 3
 
 
 def test_rows_that_are_kept_cannot_be_changed(tmp_path, rng):

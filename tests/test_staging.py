@@ -72,8 +72,9 @@ def test_what_is_no_distance_is_named():
 
 
 @pytest.mark.parametrize("chunks", [(7, 3), (200, 1), ((150, 1, 49), (2, 2)), (200, 4)])
+@pytest.mark.parametrize("by_workers", [True, False])
 @pytest.mark.usefixtures("small_chunks")
-def test_each_dask_block_is_computed_once(run, rng, chunks):
+def test_each_dask_block_is_computed_once(run, rng, chunks, by_workers):
     X = rng.normal(size=(200, 4))
     seen = []
 
@@ -83,7 +84,7 @@ def test_each_dask_block_is_computed_once(run, rng, chunks):
 
     lazy = da.from_array(X, chunks=chunks).map_blocks(look, dtype=X.dtype, meta=np.empty((0, 0)))
     with ThreadExecutor(2) as executor:
-        rows = store_rows(executor, lazy, run, "euclidean")
+        rows = store_rows(executor, lazy, run, "euclidean", by_workers=by_workers)
     assert sorted(seen) == sorted(np.ndindex(*lazy.numblocks))
     np.testing.assert_array_equal(rows.read(slice(0, 200)), X)
 

@@ -125,6 +125,14 @@ def test_of_equal_fitted_rows_the_first_gives_the_place(rng):
     np.testing.assert_array_equal(model.transform(X), model.embedding_[first])
 
 
+def test_ties_are_those_of_a_fit(data):
+    """More neighbours at one distance, but for rounding, than the perplexity share p evenly."""
+    model = sne(metric="precomputed").fit(between(data, data))
+    noise = np.random.default_rng(3).integers(-2, 3, size=(1, N))
+    placed = model.transform(3.0 + np.spacing(3.0) * noise)
+    np.testing.assert_array_equal(placed, model.transform(np.full((1, N), 3.0)))
+
+
 def test_precomputed_distances_give_the_same_places(data, new):
     start = {"init": np.random.default_rng(2).normal(size=(N, 2))}
     expected = sne(**start).fit(data).transform(new)

@@ -240,6 +240,19 @@ def test_a_plan_counts_points_as_the_fit_does(data):
     assert model.plan(data, sample_weight=weights).n_points == N - 4
 
 
+@pytest.mark.parametrize("bad", [2, 7])
+def test_bad_values_are_named_by_their_rows_before_the_fit(data, bad):
+    """Of points that are only placed, too."""
+    weights = np.where(np.arange(N) >= 5, 1.0, 0.0)
+    data[bad, 1] = np.nan
+
+    def fail(_):
+        pytest.fail("the fit has begun")
+
+    with pytest.raises(InvalidInputError, match=f"in 1 of its {N} rows, first in row {bad}"):
+        sne(callbacks=fail).fit(data, sample_weight=weights)
+
+
 def test_where_a_point_without_weight_is_refused(data, tmp_path):
     weights = np.ones(N)
     weights[7] = 0.0

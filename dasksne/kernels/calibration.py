@@ -366,9 +366,9 @@ def _partial_moments(d, times, nearest, beta, limit):  # type: ignore[no-untyped
         s0 += e
         s1 += xe
         s2 += x * xe
-        s3 += x * x * xe
+        s3 += x * (x * xe)  # x * x may overflow
         far = e if x >= limit else 0.0
         f0 += far
         f1 += x * far
-        f2 += x * x * far
+        f2 += x * (x * far)
     return s0, s1, s2, s3, f0, f1, f2

@@ -13,7 +13,8 @@ derivative), back at the points. A map over row blocks takes the phases one by o
 2. modes of the weights c: the sum of `spread` over the blocks;
 3. `first_pass` of each block, with these modes;
 4. modes of the weights w: the sum of `spread` over the blocks;
-5. `second_pass` of each block, with these modes and the isolated rows of all blocks.
+5. `second_pass` of each block, with these modes and the isolated rows of all blocks; where those
+   are too many (`are_too_many`), all pairs in place of 4 and 5.
 
 `repulsion_fourier` is these phases with one block. finufft (Barnett, Magland & af Klinteberg, SIAM
 J. Sci. Comput. 41, 2019) runs on one thread.
@@ -34,6 +35,8 @@ from dasksne.types import FloatArray
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
+MOST_ISOLATED = 0.25
+"""Of all rows: a row by itself costs twice its share of all pairs, which are for several tasks."""
 LARGEST_ERROR = 3.0
 """Of a Gaussian sum at any point, times `Tiling.eps` and the sum of the weights within reach."""
 
@@ -70,21 +73,32 @@ def repulsion_fourier(Y: FloatArray, rtol: float = 1e-8) -> tuple[FloatArray, Fl
     if not np.isfinite(y).all():
         return np.full(Y.shape, np.nan), np.full(n_points, np.nan)
     tiling = choose_tiling(y, rtol)
-    if tiling is None:
+    found = None if tiling is None else repulsion_by(tiling, y, rtol)
+    if found is None:
         all_rows = direct.first_pass(rows, y)
         return direct.second_pass(all_rows, y, all_rows.weights, all_rows.isolated), all_rows.log_z
-    return repulsion_by(tiling, y, rtol)
+    return found
 
 
 def repulsion_by(
     tiling: Tiling, y: FloatArray, rtol: float, counts: FloatArray | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Return R, shape (N, d), and log Z of a whole map, shape (d, N), with a given tiling."""
+) -> tuple[FloatArray, FloatArray] | None:
+    """Return R, shape (N, d), and log Z of a whole map, shape (d, N), with a given tiling.
+
+    None where too many rows are isolated.
+    """
     rows = slice(0, y.shape[1])
     modes = spread(tiling, y, rows, np.ones(rows.stop) if counts is None else counts)
     first = first_pass(tiling, modes, y, rows, rtol, counts)
+    if are_too_many(first.isolated, rows.stop):
+        return None
     modes = spread(tiling, y, rows, first.weights)
     return second_pass(tiling, modes, y, first, first.isolated, counts), first.log_z
+
+
+def are_too_many(isolated: IsolatedRows, n_points: int) -> bool:
+    """Say whether all pairs cost less than isolated rows of a map, one by one."""
+    return isolated.row.size > MOST_ISOLATED * n_points
 
 
 def spread(tiling: Tiling, y: FloatArray, rows: slice, weights: FloatArray) -> ComplexArray:

@@ -56,6 +56,13 @@ def test_groups_outliers_and_near_duplicates(rng):
     assert_calibrated(distances, calibrate(distances, 0, 5.0), 5.0)
 
 
+def test_a_group_that_is_tiny_beside_its_distance_from_the_rest(rng):
+    """In the unit of its own width that distance has a square beyond the largest number."""
+    x = np.concatenate([1e-79 * rng.normal(size=(30, 3)), rng.normal(size=(30, 3)) + 5.0])
+    distances = reference.vectorised_squared_distances(x)
+    assert_calibrated(distances, calibrate(distances, 0, 5.0), 5.0)
+
+
 def test_just_more_neighbours_than_ties():
     distances = reference.squared_distances(np.array([[0.0]] * 5 + [[1.0], [2.0], [3.0]]))
     found = calibrate(distances[:5], 0, 4.0001)

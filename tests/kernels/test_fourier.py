@@ -6,7 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from dasksne.kernels.fourier import first_pass, repulsion_fourier, second_pass, spread
+from dasksne.kernels.fourier import (
+    first_pass,
+    repulsion_by,
+    repulsion_fourier,
+    second_pass,
+    spread,
+)
 from dasksne.kernels.isolated import IsolatedRows, isolated_rows
 from dasksne.kernels.tiling import (
     cheapest_tiling,
@@ -142,6 +148,15 @@ def test_the_cheaper_way_is_taken(n_points, d, extent, by_fourier):
     assert (choose_tiling(np.ascontiguousarray(Y.T), RTOL) is not None) == by_fourier
     R, log_z = repulsion_fourier(Y)
     assert_close(Y, R, log_z)
+
+
+@pytest.mark.parametrize(("rtol", "by_fourier"), [(1e-8, True), (1e-12, False)])
+def test_a_tolerance_that_isolates_most_rows_goes_over_all_pairs(rtol, by_fourier):
+    Y = 5.0 * np.random.default_rng(1).normal(size=(3000, 2))
+    y = np.ascontiguousarray(Y.T)
+    assert (repulsion_by(choose_tiling(y, rtol), y, rtol) is not None) == by_fourier
+    R, log_z = repulsion_fourier(Y, rtol)
+    assert_close(Y, R, log_z, max(rtol, 1e-11))  # of the reference, as well
 
 
 def test_several_tiles_agree_with_all_pairs():

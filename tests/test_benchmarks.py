@@ -28,7 +28,7 @@ SMALL = {
 
 
 # Each starts a process, with imports and code of its own, which takes long; some start several.
-LONG = set(SMALL) - {"evaluation", "quality"}
+LONG = set(SMALL) - {"evaluation"}
 
 
 @pytest.mark.slow

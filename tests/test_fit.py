@@ -284,6 +284,7 @@ def test_two_points_find_their_distance():
     assert model.kl_divergence_ == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_random_start_of_data_without_clusters_ends_where_components_do():
     X = np.random.default_rng(0).standard_normal((1000, 100))
     found = dasksne.SNE(perplexity=30, init="random", random_state=1).fit(X)

@@ -10,9 +10,10 @@ it instead, with the same bits.
 
 import sys
 import threading
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -190,6 +191,16 @@ def _write_probabilities(
         write_sparse(run, "P", rows.start, data.astype(dtype), indices, indptr)
 
 
+class Shards(NamedTuple):
+    """S, as the tasks of a gradient step are given it."""
+
+    items: list[Handle]
+    """One for each shard: its result or, where it is computed in each step, its rows."""
+    parts: tuple[Any, ...] = ()
+    """What those rows are computed from: source and calibration, which the executor holds. (In a
+    shard of its own each would take them along whenever Dask moves it.)"""
+
+
 def start_shards(
     executor: Executor,
     source: Source,
@@ -197,32 +208,40 @@ def start_shards(
     plan: Plan,
     run: Run | None,
     kept: KeptRows | None = None,
-) -> list[Handle]:
+) -> Shards:
     """Start one task a shard; each result is the Shard, and stays where it was computed.
 
     Rows of P in memory are used where all of them are there.
     """
+    if plan.p_storage == "recompute":
+        executor.hold(calibration)
+        return Shards(list(plan.shard_rows), (source, calibration))
     if isinstance(source, SparseAffinities):
         whole = executor.broadcast([source.probabilities()], plan.shards)
-        return executor.map(_join_shard, plan.shard_rows, whole, plan.dtype)
-    shared = executor.broadcast(calibration)
-    if plan.p_storage == "recompute":
-        return executor.map(ComputedShard, plan.shard_rows, source, shared)
+        return Shards(executor.map(_join_shard, plan.shard_rows, whole, plan.dtype))
     if plan.p_storage == "memory" and kept and len(kept) == plan.n_blocks:
         blocks = [kept[rows.start] for rows in plan.blocks]
-        return executor.map(_join_shard, plan.shard_rows, blocks, plan.dtype)
-    sparse = is_sparse(calibration, plan)
+        return Shards(executor.map(_join_shard, plan.shard_rows, blocks, plan.dtype))
+    shared, sparse = executor.broadcast(calibration), is_sparse(calibration, plan)
     if plan.p_storage == "memory":
-        return executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype, sparse)
+        held = executor.map(_hold_shard, plan.shard_rows, source, shared, plan.dtype, sparse)
+        return Shards(held)
     assert run is not None  # noqa: S101 - such a plan has a run
+    stored = _new_shards(run, plan, sparse=sparse)
+    return Shards(executor.map(_store_shard, stored, source, shared, plan.dtype))
+
+
+def _new_shards(run: Run, plan: Plan, *, sparse: bool) -> list[StoredShard]:
+    """Return the shards that are to be stored in a run, in place of those that it has."""
     run.delete("S")
+    # A name of its own: tasks of a driver that was killed may still write what they were given.
+    name = f"S/{uuid.uuid4().hex}"
     if not sparse:
         shape = (plan.n_points, plan.n_points)
         chunks = (plan.stored_rows, plan.n_points)
-        run.create_array("S", shape, chunks, plan.dtype, codecs=CHECKED)
+        run.create_array(name, shape, chunks, plan.dtype, codecs=CHECKED)
     step = plan.stored_sparse_rows if sparse else plan.stored_rows
-    shards = [StoredShard(rows, run, step, sparse) for rows in plan.shard_rows]
-    return executor.map(_store_shard, shards, source, shared, plan.dtype)
+    return [StoredShard(rows, run, name, step, sparse) for rows in plan.shard_rows]
 
 
 def is_sparse(calibration: Calibration, plan: Plan) -> bool:
@@ -255,7 +274,7 @@ def _store_shard(
     for rows in shard.row_blocks():
         if shard.sparse:
             block = sparse_rows(rows, source, calibration, dtype)
-            write_sparse(shard.run, "S", rows.start, *block[1:], codecs=CHECKED)
+            write_sparse(shard.run, shard.name, rows.start, *block[1:], codecs=CHECKED)
         else:
-            shard.run.write("S", rows, dense_rows(rows, source, calibration, dtype))
+            shard.run.write(shard.name, rows, dense_rows(rows, source, calibration, dtype))
     return shard

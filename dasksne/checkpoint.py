@@ -20,12 +20,18 @@ KEPT = 2
 def save(run: Run, values: Mapping[str, Any]) -> None:
     """Write arrays and plain values as a new checkpoint, then make it the current one.
 
+    Equally large arrays in a tuple are written, and come back, as one.
+
     A process that dies while it writes leaves the checkpoint before as the current one.
     """
     names = _names(run)
     name = f"{int(names[0]) + 1:08d}" if names else f"{1:08d}"
     run.delete(f"checkpoints/{name}")
-    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    arrays = {
+        key: np.asarray(value)
+        for key, value in values.items()
+        if isinstance(value, (np.ndarray, tuple))
+    }
     plain = {key: value for key, value in values.items() if key not in arrays}
     for key, array in arrays.items():
         path = f"checkpoints/{name}/{key}"
@@ -40,6 +46,7 @@ def save(run: Run, values: Mapping[str, Any]) -> None:
         "arrays": sorted(arrays),
         "crc32c": checksum(plain, arrays),
     }
+    run.sync(f"checkpoints/{name}")
     kept = [name, *names][:KEPT]
     run.update(**{POINTER: kept})
     for old in names[KEPT - 1 :]:
@@ -90,6 +97,13 @@ def load(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
         except DamageError:
             damaged.append(name)
     return None, damaged
+
+
+def drop(run: Run, damaged: list[str]) -> None:
+    """Let go of damaged ones, of which the next would else be kept and a sound one not."""
+    run.update(**{POINTER: [name for name in _names(run) if name not in damaged]})
+    for name in damaged:
+        run.delete(f"checkpoints/{name}")
 
 
 def tidy(run: Run) -> None:

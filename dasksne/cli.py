@@ -151,7 +151,7 @@ def embed(
     data = read_input(input, options["storage_options"], taken)
     weights = _weights(sample_weight)
     if picture is not None:
-        require_drawable(picture, (data.X.shape[0], options["n_components"]))
+        require_drawable(picture, (data.X.shape[0], options["n_components"]), data.labels)
     model = _model(options, store=output, verbose=1)
     run = Run.locate(output, options["storage_options"])
     with connected(scheduler, scheduler_file), _going_on(run, anew=True), _about(input):
@@ -253,6 +253,7 @@ def transform(
             f"{run} is {status}, not finished; go on with: dasksne resume {shlex.quote(run)}"
         )
     data = read_input(input, storage_options, taken)
+    require_writable(output, data.X.shape[0])
     with connected(scheduler, scheduler_file), _about(input):
         placed = resume(run, storage_options=storage_options).transform(data.X)
     write_map(output, placed, data.labels)

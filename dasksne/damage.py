@@ -6,6 +6,10 @@ is away, must cost nothing that is sound.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from dasksne.errors import DamageError, DasksneError, StoreError
 
@@ -29,6 +33,18 @@ def is_damage(error: Exception) -> bool:
     if isinstance(error, RuntimeError):
         return str(error).startswith(CODEC)
     return isinstance(error, KINDS)
+
+
+def fill_value(dtype: np.dtype[Any]) -> float:
+    """Return what a missing chunk reads as: nothing that an array of this package begins with."""
+    return np.nan if dtype.kind == "f" else -1 if dtype.kind == "i" else 0
+
+
+def is_fill(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say which values are those of a missing chunk."""
+    fill = fill_value(values.dtype)
+    found: npt.NDArray[np.bool_] = np.isnan(values) if np.isnan(fill) else values == fill
+    return found
 
 
 @contextmanager

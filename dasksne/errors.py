@@ -1,6 +1,6 @@
 """The errors that users meet; each message says what was given, what is allowed, what to do."""
 
-from typing import Any
+from typing import Any, Self
 
 
 class DasksneError(Exception):
@@ -34,3 +34,8 @@ class SchedulerLostError(ClusterError):
         super().__init__(f"the connection to the Dask scheduler at {address} is lost")
         self.client = client
         self.address = address
+
+    def alone(self) -> Self:
+        """Return the error without the frames that it came through, and all that they hold."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)

@@ -92,8 +92,8 @@ def estimate(plan: Plan, model: SNE, sample_weight: FloatArray | None = None) ->
     _time_pairs(plan, 64, n_features)  # compiles
     pairs = (plan.n_points / n) ** 2
     settings = model._settings()  # noqa: SLF001 - of this package's own class
-    if sample_weight is not None:
-        settings = replace(settings, sample_weight=sample_weight[sample_weight > 0.0])
+    if sample_weight is not None and np.any(sample_weight != 1.0):
+        settings = replace(settings, sample_weight=sample_weight)
     n_stages = len(make_schedule(settings, plan.n_points))
     repulsion = _time_repulsion(plan)
 
@@ -140,7 +140,8 @@ def _time_pairs(plan: Plan, n: int, n_features: int) -> _Times:
         calibration = Calibration(*(np.concatenate(column) for column in zip(*found, strict=True)))
         shards = start_shards(executor, source, calibration, sample, None)
         calibrated = time.perf_counter()
-        objective = SNEObjective(executor, shards, sample.shard_rows, 0.0, plan.repulsion, RTOL)
+        layout = shards.items, sample.shard_rows, 0.0, plan.repulsion, RTOL
+        objective = SNEObjective(executor, *layout, parts=shards.parts)
         objective.attraction(y)
         return _Times(calibrated - began, time.perf_counter() - calibrated)
 

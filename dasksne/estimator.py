@@ -26,7 +26,7 @@ from dasksne.plan import Plan
 from dasksne.progress import Reporter
 from dasksne.run import Run
 from dasksne.settings import PAIRWISE, Settings, number_or_array, perplexity_of
-from dasksne.source import bytes_of
+from dasksne.source import bytes_of, is_mapped
 from dasksne.staging import Data, as_collection, is_graph, require_numbers, require_seen
 from dasksne.transform import place_later, place_now
 from dasksne.types import FloatArray
@@ -119,7 +119,8 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     checkpoint_seconds : float, default=30
         Between checkpoints of a run that is kept.
     callbacks : callable or list of callables, optional
-        Each is called with an `Event` after each iteration; one that returns True stops the run.
+        Each is called with an `Event` after each iteration; one that returns True ends the run,
+        whose result is what it came to. One that raises KeyboardInterrupt leaves a checkpoint.
     verbose : int, default=0
         1 reports progress.
 
@@ -357,8 +358,9 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         >>> plan.p_bytes, plan.p_storage
         (8000000, 'memory')
         """
-        settings = self._settings()
-        data = copy(self)._data(X)  # noqa: SLF001 - what it keeps of X is not this model's
+        # What a copy keeps of X is not this model's, nor is the number that a seed takes.
+        model = copy(self).set_params(random_state=0)
+        settings, data = model._settings(), model._data(X)  # noqa: SLF001
         settings, data, _ = weighted_task(data, settings, sample_weight, self._run())
         settings = planning.settled(settings, data)
         settings.require_fits(*data.shape)
@@ -372,6 +374,7 @@ class SNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 memory_limit=self._memory_limit(),
                 in_memory=not isinstance(data, da.Array) and (executor.shares_memory or sparse),
                 sparse=sparse,
+                mapped=is_mapped(data),
                 shares=planning.shares_of(executor, data, settings),
                 executor=executor,
             )

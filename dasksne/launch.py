@@ -18,6 +18,7 @@ from dasksne.integrity import create_arrays
 from dasksne.job import Job, Outcome, Watcher
 from dasksne.labels import keep_labels
 from dasksne.lock import locked
+from dasksne.overwriting import require_elsewhere
 from dasksne.plan import Plan
 from dasksne.planning import NOTHING, WHOLE, Shares, plan_run, sampled_shares
 from dasksne.preparation import RAW, Preparation, prepare
@@ -25,7 +26,16 @@ from dasksne.reach import blind_workers, tell_of_blind
 from dasksne.resuming import resume
 from dasksne.run import Run
 from dasksne.settings import ARRAYS, Settings
-from dasksne.source import ArrayRows, Features, Rows, Source, StoredRows, bytes_of, forget_rows
+from dasksne.source import (
+    ArrayRows,
+    Features,
+    Rows,
+    Source,
+    StoredRows,
+    bytes_of,
+    forget_rows,
+    is_mapped,
+)
 from dasksne.staging import (
     Data,
     Look,
@@ -85,6 +95,7 @@ class Order:
             memory_limit=self.memory_limit,
             in_memory=self.in_memory,
             sparse=self.is_graph,
+            mapped=is_mapped(self.x),
             shares=shares,
             executor=self.executor,
             blind=self.blind,
@@ -131,18 +142,21 @@ def launch(
     """
     settings.require_fits(*x.shape)
     run_id = uuid.uuid4().hex
+    if store is not None and overwrite:
+        require_elsewhere(x, store)
     try:
         executor = current_executor()
         blind = blind_workers(executor, store)
         order = Order(x, settings, store, memory_limit, executor, blind, watcher, run_id)
         return _launch(order, feature_names, labels, overwrite=overwrite)
-    except SchedulerLostError as lost:
+    except SchedulerLostError as error:
         if store is None or not store.holds_a_run() or store.state.get("id") != run_id:
             raise
-        with reconnected(lost):
-            return resume(store, watcher=watcher, reconnects=True)
+        lost = error.alone()
     finally:
         forget_rows()
+    with reconnected(lost):
+        return resume(store, watcher=watcher, reconnects=True)
 
 
 def _launch(

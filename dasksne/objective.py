@@ -14,9 +14,11 @@ import numpy as np
 
 from dasksne.executor import Executor, Handle
 from dasksne.kernels.attraction import Places
+from dasksne.kernels.calibration import Calibration
 from dasksne.plan import Repulsion
 from dasksne.repulsion import start_repulsion
-from dasksne.shards import Shard
+from dasksne.shards import ComputedShard, Shard
+from dasksne.source import Source
 from dasksne.types import Evaluation, FloatArray
 
 
@@ -37,13 +39,15 @@ class SNEObjective:
 
     executor: Executor
     shards: Sequence[Handle]
-    """Results of `affinities.start_shards`."""
+    """Those of `affinities.Shards`, for tasks."""
     shard_rows: Sequence[slice]
     entropy: float
     """sum_i c_i H(P_i), in nats."""
     repulsion: Repulsion
     repulsion_rtol: float
     """The error allowed to each row where the repulsion goes by Fourier sums."""
+    parts: tuple[Any, ...] = ()
+    """What shards are computed from in each step, where only their rows are given."""
     in_memory: bool = True
     """Whether S is: its tasks are then so short that several go as one."""
     counts: FloatArray | None = None
@@ -116,7 +120,20 @@ class SNEObjective:
 
     def _start(self, function: Callable[..., Any], *shared: Handle) -> Handle:
         """Start function(shard, *shared) for all shards; the handle is that of all results."""
+        if self.parts:
+            return self.executor.map_all(_of_computed, self.shards, function, *self.parts, *shared)
         return self.executor.map_all(function, self.shards, *shared, quick=self.in_memory)
+
+
+def _of_computed(
+    rows: slice,
+    function: Callable[..., Any],
+    source: Source,
+    calibration: Calibration,
+    *shared: Any,
+) -> Any:
+    """Return what a function gives of a shard that is computed for it."""
+    return function(ComputedShard(rows, source, calibration), *shared)
 
 
 def _degrees(shard: Shard) -> FloatArray:

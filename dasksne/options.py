@@ -50,10 +50,17 @@ def _number_or_file(text: str) -> float | str:
     return text if text.endswith(".npy") else float(text)
 
 
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"{text} is no object")  # noqa: TRY004 - of a text
+    return found
+
+
 INTEGER_OR_AUTO = Parsed("integer|auto", "a whole number or auto", _integer_or_auto)
 PERPLEXITIES = Parsed("auto|none|list", "auto, none or numbers with commas", _perplexities)
 NUMBER_OR_FILE = Parsed("number|file", "a number or a .npy file", _number_or_file)
-JSON = Parsed("json", "a JSON text", json.loads)
+JSON = Parsed("json", "a JSON object", _object)
 
 
 class Option(NamedTuple):

@@ -28,6 +28,8 @@ SHARD_ROWS = 8192
 """Of a large problem: as much of S as a task of a gradient step has at least."""
 FEWEST_SHARDS = 8
 """Of a small problem: enough for the threads of one machine."""
+SHARD_BYTES = 256 << 20
+"""Of S in memory: about what a shard takes at most, of which a worker has to hold a few."""
 PROCESS_BYTES = 64 << 20
 """Compiled code, caches and the allocator's slack, beyond the imports."""
 SPARSE_BYTES = 32 << 20
@@ -213,25 +215,24 @@ def make_plan(
     itemsize = 8 if dtype == "float64" else 4
     rows = _block_rows(n_points) if block_rows == "auto" else min(block_rows, n_points)
     n_blocks = -(-n_points // rows)
-    wanted = _shards(n_points) if shards == "auto" else shards
-    per_shard = -(-n_blocks // min(wanted, n_blocks))
     dense = itemsize * n_points**2
-    shards_made = -(-n_blocks // per_shard)
-    joining = min(n_threads, shards_made) / shards_made
 
     def sparse_bytes(share: float) -> int:
         return int((itemsize + INDEX_BYTES) * share * n_points**2)
-
-    def joined_bytes(share: float) -> int:
-        """Return what rows of P take in memory until S is put together from them; else 0."""
-        if share > LARGEST_JOINED_SHARE and not sparse_x_bytes:
-            return 0
-        return int((1.0 + JOINING_COPIES * joining) * (8 + INDEX_BYTES) * share * n_points**2)
 
     p_bytes = min(dense, sparse_bytes(kept_share)) if kept_share < 1.0 else dense
     s_bytes = 2 * sparse_bytes(kept_share)
     if not sparse_x_bytes:
         s_bytes = dense if anneals else min(dense, s_bytes)
+    n_shards = _even_shards(n_blocks, _shards(n_points) if shards == "auto" else shards)
+
+    def joined_bytes(share: float) -> int:
+        """Return what rows of P take in memory until S is put together from them; else 0."""
+        if share > LARGEST_JOINED_SHARE and not sparse_x_bytes:
+            return 0
+        joining = min(n_threads, n_shards) / n_shards
+        return int((1.0 + JOINING_COPIES * joining) * (8 + INDEX_BYTES) * share * n_points**2)
+
     reads_x = x_bytes == 0
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
@@ -246,9 +247,12 @@ def make_plan(
         + dense * len(saves)
         + ((sparse_x_bytes or 8 * n_points * n_features) if keeps_x else 0)
     )
-    joined = 0 if anneals else joined_bytes(kept_share)
     room = disk_found - written if shares_store else 0
-    storage = _storage(p_storage, s_bytes, held + joined, room, memory_limit)
+    taken = held + (0 if anneals else joined_bytes(kept_share))
+    storage = _storage(p_storage, s_bytes, taken, room, memory_limit)
+    if storage == "memory" and shards == "auto":
+        n_shards = _even_shards(n_blocks, max(n_shards, math.ceil(s_bytes / SHARD_BYTES)))
+    joined = 0 if anneals else joined_bytes(kept_share)
     if storage == "zarr":
         read = CODEC_COPIES * _stored_rows(rows) * n_points * itemsize
         held += n_threads * max(0, read - 2 * panel)
@@ -271,7 +275,7 @@ def make_plan(
         dtype=dtype,
         block_rows=rows,
         n_blocks=n_blocks,
-        shards=shards_made,
+        shards=n_shards,
         p_storage=storage,
         repulsion=_repulsion(repulsion, n_components),
         kept_share=kept_share,
@@ -317,6 +321,11 @@ def _stored_rows(block_rows: int) -> int:
 
 def _shards(n_points: int) -> int:
     return max(FEWEST_SHARDS, math.ceil(n_points / SHARD_ROWS))
+
+
+def _even_shards(n_blocks: int, wanted: int) -> int:
+    """Return how many shards of equally many row blocks there are, at most as many as wanted."""
+    return -(-n_blocks // -(-n_blocks // min(wanted, n_blocks)))
 
 
 def _storage(asked: str, s_bytes: int, held: int, room: int, memory_limit: int) -> PStorage:

@@ -47,6 +47,7 @@ def plan_run(
     memory_limit: int | None,
     in_memory: bool,
     sparse: bool = False,
+    mapped: bool = False,
     shares: Shares = WHOLE,
     executor: Executor,
     blind: list[str] | None = None,
@@ -67,6 +68,8 @@ def plan_run(
         Whether X stays in this process's memory.
     sparse : bool
         Whether X is sparse affinities, which a run keeps as they are.
+    mapped : bool
+        Whether X is in a file that is mapped, of which threads read what they need.
     shares : Shares
     executor : Executor
     blind : list of str, optional
@@ -79,22 +82,22 @@ def plan_run(
         require_sight(blind, place, settings.p_storage, keeps_p=False, saves=settings.save)
     n_points, n_features = shape[0], settings.n_mapped(shape[1])
     sparse_x_bytes = x_bytes if sparse else 0
-    x_bytes = x_bytes * executor.n_processes if in_memory or blind else 0
-    if settings.prepares and x_bytes:
-        x_bytes += 8 * n_points * n_features * executor.n_processes
-
+    here = in_memory and executor.shares_memory
+    given = x_bytes if (in_memory or blind) and not (here and mapped) else 0
+    prepared = 8 * n_points * n_features if settings.prepares and (in_memory or blind) else 0
+    if memory_limit is None:
+        # What is found is beyond an X that is in this process's memory.
+        memory_limit = int(USED_SHARE * executor.memory_found()) + (given if here else 0)
     return make_plan(
         n_points,
         n_features,
         settings.n_components,
-        x_bytes=x_bytes,
+        x_bytes=(given + prepared) * executor.n_processes,
         sparse_x_bytes=sparse_x_bytes,
         raw_bytes=8 * shape[0] * shape[1] if settings.prepares and not in_memory else 0,
         n_processes=executor.n_processes,
         n_threads=executor.n_threads,
-        memory_limit=(
-            int(USED_SHARE * executor.memory_found()) if memory_limit is None else memory_limit
-        ),
+        memory_limit=memory_limit,
         disk_found=_disk_found(store),
         keeps_p=(
             store is not None

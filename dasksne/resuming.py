@@ -45,11 +45,12 @@ def resume(run: Run, *, watcher: Watcher, reconnects: bool = False) -> Result:
     """
     try:
         return _resume(run, watcher, reconnects=reconnects)
-    except SchedulerLostError as lost:
-        with reconnected(lost):
-            return resume(run, watcher=watcher, reconnects=True)
+    except SchedulerLostError as error:
+        lost = error.alone()
     finally:
         forget_rows()
+    with reconnected(lost):
+        return resume(run, watcher=watcher, reconnects=True)
 
 
 def _resume(run: Run, watcher: Watcher, *, reconnects: bool) -> Result:
@@ -143,6 +144,7 @@ def _go_back(job: Job) -> dict[str, Any] | None:
             f"checkpoint {damaged[0]} of {job.run.url} is damaged; going on from {before}",
             stacklevel=5,
         )
+        checkpoint.drop(job.run, damaged)
     if values is not None:
         job.history = [tuple(row) for row in values["history"].tolist()]
         job.spent = int(values["spent"])

@@ -30,6 +30,7 @@ such as NaN, so that neither a flipped bit nor a missing chunk passes for data. 
 everything else, as JSON, with a checksum of their own.
 """
 
+import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dasksne.bounds import require_bounded_chunks, require_bounded_rows
 from dasksne.checksums import CHECKSUM, checksum, sealed, unsealed
-from dasksne.damage import reading
+from dasksne.damage import fill_value, is_fill, reading
 from dasksne.errors import DamageError, StoreError
 from dasksne.types import FloatArray
 
@@ -255,7 +256,22 @@ class Run:
         zarr.create_group(
             self.url, path=COPY, overwrite=True, attributes=attributes, **self._options()
         )
+        self.sync(COPY)  # of which one is always whole, also should the machine die
         self.group("r+").attrs[ATTRIBUTE] = given
+
+    def sync(self, name: str) -> None:
+        """Wait until the disk holds a group: a machine that dies loses what is only in its memory.
+
+        A bucket holds what it has accepted.
+        """
+        if self.path is not None:
+            group = self.path / name
+            for path in (*group.rglob("*"), group, group.parent):
+                handle = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
 
     def has(self, name: str) -> bool:
         """Say whether an array or group is there; raise as `array` does where that is not sure."""
@@ -292,7 +308,7 @@ class Run:
             dtype=dtype,
             attributes={CHECKSUM: checksum([shape, chunks, dtype.name])},
             compressors=codecs or None,
-            fill_value=_fill_value(dtype),
+            fill_value=fill_value(dtype),
             overwrite=True,
             config={"write_empty_chunks": True},
         )
@@ -353,7 +369,7 @@ class Run:
         array = self.array(name)
         values = _read_rows(array, self._named(name, rows), rows)
         firsts = values[tuple(slice(None, None, size) for size in array.chunks)]
-        if np.any(_is_fill(firsts)):
+        if np.any(is_fill(firsts)):
             raise DamageError(f"{self._named(name, rows)}: a chunk is missing")
         return values
 
@@ -367,14 +383,3 @@ def _read_rows(array: "zarr.Array[Any]", what: str, rows: slice) -> "npt.NDArray
     require_bounded_rows(array, what, rows)
     with reading(what):
         return np.asarray(array[rows])
-
-
-def _fill_value(dtype: np.dtype[Any]) -> float:
-    """Return what a missing chunk reads as: nothing that an array of this package begins with."""
-    return np.nan if dtype.kind == "f" else -1 if dtype.kind == "i" else 0
-
-
-def _is_fill(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    fill = _fill_value(values.dtype)
-    found: npt.NDArray[np.bool_] = np.isnan(values) if np.isnan(fill) else values == fill
-    return found

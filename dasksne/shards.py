@@ -108,6 +108,8 @@ class StoredShard:
 
     rows: slice
     run: Run
+    name: str
+    """Of S."""
     step: int
     sparse: bool
 
@@ -115,9 +117,9 @@ class StoredShard:
         """Yield row blocks as they are read."""
         for rows in self.row_blocks():
             if self.sparse:
-                yield SparseBlock(rows, *read_sparse(self.run, "S", rows.start))
+                yield SparseBlock(rows, *read_sparse(self.run, self.name, rows.start))
             else:
-                joint = self.run.read_whole("S", rows)
+                joint = self.run.read_whole(self.name, rows)
                 yield DenseBlock(rows, slice(0, joint.shape[1]), joint)
 
     def row_blocks(self) -> Iterator[slice]:

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from scipy.sparse import csr_array, issparse
 
+from dasksne.damage import is_fill, reading
+from dasksne.errors import DamageError
 from dasksne.kernels.distances import directions, squared_distances
 from dasksne.slices import consecutive
 from dasksne.types import FloatArray
@@ -72,7 +75,7 @@ class StoredRows:
 
     url: str
     path: str
-    storage_options: tuple[tuple[str, Any], ...]
+    storage_options: tuple[tuple[str, Any], ...] = field(hash=False)  # may hold dicts
     shape: tuple[int, int]
     version: str
     """Changes when the array at the URL is replaced; what is kept is told apart by it."""
@@ -99,13 +102,33 @@ class StoredRows:
         return found
 
     def _read(self, rows: slice) -> FloatArray:
-        values = np.ascontiguousarray(self.open()[rows], dtype=np.float64)
+        values = np.ascontiguousarray(self._stored(rows), dtype=np.float64)
         values.flags.writeable = False
         return values
 
     def block(self, rows: slice, columns: slice) -> FloatArray:
         """Return some columns of some rows."""
-        return np.asarray(self.open()[rows, columns], dtype=np.float64)
+        return np.asarray(self._stored(rows, columns), dtype=np.float64)
+
+    def _stored(self, rows: slice, columns: slice = slice(None)) -> npt.NDArray[Any]:
+        """Return values as they are stored; raise DamageError where a chunk is missing."""
+        what = f"{self.path} of {self.url}"
+        with reading(what):
+            array = self.open()
+            values = np.asarray(array[rows, columns])
+            missing = _may_be_missing(values, (rows, columns), array.chunks) and (
+                values.dtype.kind == "f" or not self._is_whole(array)
+            )
+        if missing:
+            raise DamageError(f"{what}: a chunk is missing")
+        return values
+
+    def _is_whole(self, array: "zarr.Array[Any]") -> bool:
+        """Say whether all chunks are there; they are listed until they once are."""
+        with _keeping:
+            if self not in _whole and array.nchunks_initialized == array.nchunks:
+                _whole.add(self)
+            return self in _whole
 
     def open(self) -> "zarr.Array[Any]":
         """Open the array."""
@@ -115,6 +138,8 @@ class StoredRows:
 
 _kept: dict[StoredRows, dict[int, FloatArray]] = {}
 """What this process keeps of stored arrays: chunks, by their first rows."""
+_whole: set[StoredRows] = set()
+"""Stored arrays of which this process has seen all chunks."""
 _keeping = Lock()
 
 
@@ -137,6 +162,18 @@ def forget_rows() -> None:
     """Let go of the rows of stored arrays that this process keeps."""
     with _keeping:
         _kept.clear()
+        _whole.clear()
+
+
+def _may_be_missing(
+    values: npt.NDArray[Any], where: tuple[slice, slice], chunks: tuple[int, ...]
+) -> bool:
+    """Say whether some chunk begins as one that is missing; of integers, a sound one may, too."""
+    begins = [
+        [0, *range(step - (part.start or 0) % step, size, step)]
+        for part, size, step in zip(where, values.shape, chunks, strict=True)
+    ]
+    return bool(np.any(is_fill(values[np.ix_(*begins)])))
 
 
 class Tile(NamedTuple):
@@ -277,6 +314,13 @@ def bytes_of(array: Any) -> int:
         return int(array.nbytes)
     rows = cast("csr_array", array)
     return int(rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes)
+
+
+def is_mapped(array: Any) -> bool:
+    """Say whether an array's values are in a file, and not in memory before they are read."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:

@@ -107,14 +107,16 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
     calibration, kept, _ = affinities
     with job.executor.stage("joint probabilities"):
         shards = start_shards(job.executor, job.source, calibration, plan, job.run, kept)
-    for done, shard in enumerate(shards, start=1):
-        job.executor.wait(shard)
-        job.look_at_newcomers()
-        job.watcher.blocks_done("joint probabilities", k, job.n_stages, done, len(shards))
+    items, parts = shards
+    if not parts:
+        for done, shard in enumerate(items, start=1):
+            job.executor.wait(shard)
+            job.look_at_newcomers()
+            job.watcher.blocks_done("joint probabilities", k, job.n_stages, done, len(items))
     if kept is not None:
         kept.clear()
     if plan.p_storage == "zarr":  # a worker that goes takes nothing of S along
-        shards = [job.executor.result(shard) for shard in shards]
+        items = [job.executor.result(shard) for shard in items]
     entropy, counts = calibration.entropy, job.source.counts
     own_degrees: FloatArray | float = 0.0
     if counts is not None:
@@ -124,11 +126,12 @@ def make_objective(job: Job, affinities: Affinities, k: int) -> SNEObjective:
         own_degrees = 2.0 * counts * (counts - 1.0) * np.exp(log_p)
     return SNEObjective(
         job.executor,
-        shards,
+        items,
         plan.shard_rows,
         float(np.sum(entropy)),
         plan.repulsion,
         job.settings.repulsion_rtol,
+        parts=parts,
         in_memory=plan.p_storage == "memory",
         counts=counts,
         own_degrees=own_degrees,

@@ -8,12 +8,20 @@ reach. Started again after it was stopped, the job goes on where the run stands.
 """
 
 import argparse
-from pathlib import Path
 
 import zarr
 from dask.distributed import Client
 
 import dasksne
+from dasksne.errors import StoreError
+
+
+def has_begun(run: str) -> bool:
+    """Say whether a run is there that had its data before it was stopped."""
+    try:
+        return dasksne.open_run(run).status != "created"
+    except StoreError:
+        return False
 
 
 def main(scheduler: str, source: str, run: str, **options: object) -> None:
@@ -21,7 +29,7 @@ def main(scheduler: str, source: str, run: str, **options: object) -> None:
     where = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
     with Client(**where) as client:
         client.wait_for_workers(1)
-        if Path(run).exists():
+        if has_begun(run):
             model = dasksne.resume(run, verbose=1)
         else:
             X = zarr.open_array(source, path="X", mode="r")

@@ -1,7 +1,7 @@
 """A run that is watched, and stopped when it is good enough: python examples/watching.py [FOLDER].
 
-The run keeps a checkpoint where it was stopped. From the shell, Ctrl-C stops one, and
-`dasksne resume` goes on.
+What the run came to is its result: it is finished then. Ctrl-C, or a callback that raises
+KeyboardInterrupt, stops one with a checkpoint, from which `dasksne resume` goes on.
 """
 
 import sys

@@ -50,9 +50,10 @@ def objective_of(X, *, perplexity=None, sigma=None, metric="euclidean", run=None
         shards = start_shards(executor, source, calibration, plan, run)
         yield SNEObjective(
             executor,
-            shards,
+            shards.items,
             plan.shard_rows,
             float(np.sum(calibration.entropy)),
             plan.repulsion,
             repulsion_rtol=1e-8,
+            parts=shards.parts,
         )

@@ -48,6 +48,14 @@ def test_what_is_saved_comes_back(run, rng):
     assert damaged == []
 
 
+def test_arrays_in_a_tuple_come_back_as_one(run, rng):
+    pairs = tuple(rng.normal(size=(20, 2)) for _ in range(3))
+    checkpoint.save(run, {"pairs": pairs, "none": ()})
+    found, _ = checkpoint.load(run)
+    np.testing.assert_array_equal(found["pairs"], pairs)
+    assert found["none"].size == 0
+
+
 def test_without_one_there_is_none(run):
     assert checkpoint.load(run) == (None, [])
 
@@ -117,6 +125,16 @@ def test_a_damaged_one_falls_back_to_the_one_before(run, rng, damage):
     assert damaged == ["00000002"]
     damage(run, "00000001")
     assert checkpoint.load(run) == (None, ["00000002", "00000001"])
+
+
+def test_a_sound_one_is_not_given_up_for_one_that_is_damaged(run, rng):
+    for number in (1, 2):
+        checkpoint.save(run, values(number, rng))
+    flip_a_byte(run, "00000002")
+    checkpoint.drop(run, checkpoint.load(run)[1])
+    checkpoint.save(run, values(3, rng))
+    flip_a_byte(run, checkpoint._names(run)[0])
+    assert checkpoint.load(run)[0]["iteration"] == 1
 
 
 def test_no_damage_to_a_file_crashes_or_passes(run, rng):

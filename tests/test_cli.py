@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import anndata
 import dask
 import numpy as np
 import pytest
@@ -68,11 +69,34 @@ def test_embed_does_what_the_estimator_does_and_says_what_it_found():
     assert "iteration 12" in done.stderr
 
 
+def test_what_cannot_be_drawn_is_found_before_the_run():
+    np.savez("many.npz", X=np.load("features.npy"), labels=np.array([f"c{k}" for k in range(90)]))
+    made = ("embed", "many.npz", "-o", "map.zarr", "--plot", "map.png", *QUICK)
+    assert "labels hold 90 different classes" in command(*made, code=2).output
+    assert not Path("map.zarr").exists()
+
+
+def test_a_file_of_other_rows_is_found_before_points_are_placed(monkeypatch):
+    command("embed", "features.npy", "-o", "map.zarr", *QUICK)
+    anndata.AnnData(np.zeros((7, 2))).write_h5ad("cells.h5ad")
+    monkeypatch.setattr(cli, "resume", lambda *_, **__: pytest.fail("points are placed"))
+    given = ("transform", "map.zarr", "features.npy", "-o", "cells.h5ad")
+    assert "has 7 rows, and the map 90" in command(*given, code=2).output
+
+
+def test_options_of_a_bucket_are_an_object():
+    for text in ("5", '"anon"', "[1]", "{"):
+        said = command("info", "map.zarr", "--storage-options", text, code=2).output
+        assert "a JSON object" in said
+
+
 def test_a_plan_counts_points_as_often_too():
     """Their number bounds perplexities, of the plan and of its estimate."""
     np.save("weights.npy", 10.0 + np.arange(90) % 3)
     many = ("--perplexity", "300", "--annealing", "500", "--sample-weight", "weights.npy")
     assert "perplexity 500" not in command("plan", "features.npy", *many).output
+    np.save("weights.npy", np.ones(90))  # which go with all options
+    command("plan", "features.npy", *QUICK[:2], "--tail-mass", "0.01", *many[-2:])
 
 
 def test_points_count_as_often_as_a_file_says():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from distributed import Client, KilledWorker
 
+import dasksne
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
 from dasksne.executor import client as module
 from dasksne.executor import current_executor, reconnect, reconnected
@@ -45,6 +46,15 @@ def hire(client, workers):
     client.cluster.scale(workers)
     while len(client.nthreads()) != workers:
         time.sleep(0.01)
+
+
+def test_a_fit_in_a_task_leaves_its_thread_to_the_tasks_that_it_starts(client, rng):
+    """Of the only worker."""
+    X = rng.normal(size=(60, 3))
+    model = dasksne.SNE(perplexity=5, annealing=None, max_iter=2, random_state=0)
+    fits = client.map(lambda _: model.fit_transform(X), [1, 2])
+    first, second = client.gather(fits)
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.fixture

@@ -203,6 +203,13 @@ def test_a_run_keeps_the_names_of_columns(data, tmp_path):
         resumed.transform(frame[list("bcdea")])
 
 
+def test_a_plan_takes_no_seed(data):
+    random = np.random.RandomState(0)
+    model = dasksne.SNE(perplexity=5, random_state=random)
+    model.plan(data)
+    assert random.randint(1000) == np.random.RandomState(0).randint(1000)
+
+
 def test_a_plan_leaves_the_model_as_it_is(data):
     model = sne()
     model.plan(np.zeros((50, 7)))

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import sys
+from pathlib import Path
 
 import fsspec
 import h5py
@@ -16,7 +17,7 @@ import zarr
 from anndata.io import write_elem
 
 from dasksne.errors import InvalidInputError, StoreError
-from dasksne.files import Taken, read_input, read_labels, write_map
+from dasksne.files import Taken, read_input, read_labels, write_map, writing
 from dasksne.labels import keep_labels, kept_labels
 from dasksne.run import Run
 from dasksne.staging import as_collection
@@ -292,6 +293,34 @@ def test_a_map_comes_back_from_each_format(tmp_path, x, labels):
     np.testing.assert_array_equal([[float(value) for value in row[:3]] for row in rows[1:]], x)
     if labels is not None:
         assert [row[3] for row in rows[1:]] == labels.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".h5ad"])
+def test_a_map_that_cannot_be_written_whole_leaves_the_one_before(tmp_path, x, monkeypatch, suffix):
+    path = tmp_path / f"map{suffix}"
+    write_map(str(path), x, None)
+    before = path.read_bytes()
+
+    def write(partial, *_):
+        with Path(partial).open("r+b" if suffix == ".h5ad" else "wb") as file:
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(writing.WRITERS, suffix, write)
+    with pytest.raises(OSError, match="No space left"):
+        write_map(str(path), 2.0 * x, None)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_compressed_npz_is_named(tmp_path, x):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, X=np.tile(x, (100, 1)))
+    damaged = bytearray(path.read_bytes())
+    damaged[100:300] = bytes(200)
+    path.write_bytes(damaged)
+    with pytest.raises(InvalidInputError, match=r"x\.npz cannot be read as a \.npz"):
+        read_input(str(path))
 
 
 def test_an_unknown_format_is_refused(tmp_path, x):

@@ -13,6 +13,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from same import assert_same_run
 
 import dasksne
@@ -68,6 +69,21 @@ def count_blocks(monkeypatch):
 
     monkeypatch.setattr(affinities, "_calibrate_block", calibrate)
     return seen
+
+
+# Replaced
+
+
+def test_a_run_that_the_data_is_read_from_is_not_replaced(data, store, tmp_path):
+    expected = sne(store=store).fit(data)
+    run = dasksne.open_run(store)
+    stored, opened = zarr.open_group(store, mode="r")["X"], run.X
+    for X in (stored, opened, 2.0 * opened.rechunk((7, 5)), run.P[:, :5]):
+        with pytest.raises(InvalidInputError, match="which overwrite=True would remove before"):
+            sne(store=store, overwrite=True).fit(X)
+    for X in (stored, opened):
+        assert_same_run(sne(store=tmp_path / "other.zarr", overwrite=True).fit(X), expected)
+    assert_same_run(dasksne.resume(store), expected)
 
 
 # Resume
@@ -625,3 +641,15 @@ def test_memory_stays_within_its_limit(storage):
         assert int(used) <= 170_000_000
     else:
         assert int(used) > 128_000_000
+
+
+def test_memory_that_x_takes_already_is_not_asked_for_again(tmp_path, rng, monkeypatch):
+    """What is found is beyond it; a file that is mapped is in memory as far as it is read."""
+    X = rng.normal(size=(300, 40_000))
+    np.save(tmp_path / "X.npy", X)
+    monkeypatch.setattr(dasksne.executor.threads, "available_memory", lambda: 90_000_000)
+    model = dasksne.SNE(perplexity=5.0)
+    assert model.plan(X).memory_bytes > 90_000_000
+    assert model.plan(np.load(tmp_path / "X.npy", mmap_mode="r")).memory_bytes < 90_000_000
+    with pytest.raises(ResourceError, match="may be used"):
+        dasksne.SNE(perplexity=5.0, memory_limit=90_000_000).plan(X)

@@ -7,6 +7,7 @@ import shutil
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 from bokeh.document import Document
 from bokeh.models import ColorBar, GlyphRenderer, HoverTool, LegendItem
@@ -80,6 +81,13 @@ def test_texts_are_classes(tmp_path, y, drawn):
     plot(y, tmp_path / "map.png", labels=["b", "a"] * 30)
     legend = drawn[0].axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_texts_may_be_missing(tmp_path, y, drawn):
+    for k, missing in enumerate((None, np.nan, pd.NA, pd.NaT)):
+        plot(y, tmp_path / "map.png", labels=pd.Series(["b", "a", missing] * 20, dtype=object))
+        legend = drawn[k].axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["", "a", "b"]
 
 
 @pytest.mark.parametrize("labels", [np.linspace(0, 1, 60), np.arange(60)])

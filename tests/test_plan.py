@@ -11,6 +11,7 @@ from dasksne.plan import (
     OPTIMISER_MAPS,
     PANEL_BYTES,
     PROCESS_BYTES,
+    SHARD_BYTES,
     SPARSE_BYTES,
     START_MAPS,
     Plan,
@@ -107,6 +108,15 @@ def test_bytes_of_reading_p():
     reading = CODEC_COPIES * 64 * 2000 * 8
     cached = 8 * 2000 * 50
     assert made.memory_bytes == PROCESS_BYTES + cached + 2 * reading + OPTIMISER_MAPS * 8 * 4000
+
+
+def test_no_shard_fills_a_process():
+    """Of a dense S that many of them hold together."""
+    made = plan(70_000, memory_limit=57_600_000_000, n_processes=32, n_threads=32)
+    assert made.p_storage == "memory"
+    assert len(made.shard_rows) == made.shards
+    largest = max(rows.stop - rows.start for rows in made.shard_rows)
+    assert 0.7 * SHARD_BYTES < largest * 70_000 * 8 <= 1.2 * SHARD_BYTES
 
 
 def test_each_process_keeps_rows_of_a_stored_x_where_memory_is_left():

@@ -15,6 +15,7 @@ from dasksne.affinities import Outputs, Width, start_shards
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.finished import create_calibration, kept_calibration
 from dasksne.run import Run
+from dasksne.shards import ComputedShard
 
 STORAGES = ("memory", "zarr", "recompute")
 
@@ -23,12 +24,12 @@ def joint(X, width, run=None, metric="euclidean", **layout):
     """Return S, put together from all blocks of all shards."""
     plan, source = plan_of(X, **layout), source_of(X, metric)
     S = np.full((len(X), len(X)), np.nan)
-    if plan.p_storage == "zarr":
-        run.create_array("S", S.shape, plan.pair_chunks, plan.dtype)
     with ThreadExecutor(2) as executor:
         found = calibrate(executor, source, width, plan)
-        for handle in start_shards(executor, source, found, plan, run):
-            for block in executor.result(handle).blocks():
+        items, parts = start_shards(executor, source, found, plan, run)
+        for item in items:
+            shard = ComputedShard(item, *parts) if parts else executor.result(item)
+            for block in shard.blocks():
                 assert np.isnan(S[block.rows, block.columns]).all(), "blocks do not overlap"
                 S[block.rows, block.columns] = block.joint
     return S
@@ -129,9 +130,9 @@ def test_rows_of_p_in_memory_give_the_bits_that_distances_give(rng, tail_mass):
         found = calibrate(executor, source, width, plan, NOTHING._replace(kept=kept))
         assert sorted(kept) == [rows.start for rows in plan.blocks]
         for dtype in ("float64", "float32"):
-            layout = replace(plan, dtype=dtype)
+            layout, what = replace(plan, dtype=dtype), (executor, source, found)
             joined, computed = (
-                [executor.result(h) for h in start_shards(executor, source, found, layout, None, k)]
+                [executor.result(item) for item in start_shards(*what, layout, None, k).items]
                 for k in (kept, None)
             )
             assert [len(shard.held) for shard in joined] == [1, 1, 1]
@@ -174,7 +175,7 @@ def test_dask_knows_what_a_shard_takes(rng, tail_mass, least):
     plan, source = plan_of(X, shards=1), source_of(X)
     with ThreadExecutor(2) as executor:
         found = calibrate(executor, source, Width(10.0, None, tail_mass), plan)
-        (handle,) = start_shards(executor, source, found, plan, None)
+        (handle,) = start_shards(executor, source, found, plan, None).items
         assert least < sizeof(executor.result(handle)) < least + 100_000
 
 

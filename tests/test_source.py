@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
+import zarr
 
 from dasksne import source
 from dasksne.given import Precomputed
@@ -106,6 +107,15 @@ def test_rows_up_to_a_number_are_read_once(tmp_path, rng, monkeypatch):
     assert sum(chunk.nbytes for chunk in source._kept[kept].values()) == 128 * 8 * 3
 
 
+def test_options_of_a_bucket_may_hold_options(tmp_path, rng, monkeypatch):
+    X = rng.normal(size=(20, 3))
+    options = (("client_kwargs", {"endpoint_url": "http://127.0.0.1:9000"}),)
+    there = replace(stored(tmp_path, X), storage_options=options)
+    array = zarr.open_array(there.url, path=there.path, mode="r")
+    monkeypatch.setattr(StoredRows, "open", lambda _: array)
+    np.testing.assert_array_equal(there.read(slice(3, 9)), X[3:9])
+
+
 def test_rows_that_are_kept_cannot_be_changed(tmp_path, rng):
     kept = stored(tmp_path, rng.normal(size=(20, 3)))
     with pytest.raises(ValueError, match="read-only"):
@@ -118,6 +128,7 @@ def test_nothing_is_kept_of_what_another_array_takes_the_place_of(tmp_path, rng)
     first, second = (replace(stored(tmp_path, X, name=name), kept_rows=30) for name in "ab")
     for name in ("raw", "embedding"):
         Run.locate(tmp_path / "b").create_array(name, X.shape, X.shape)
+        Run.locate(tmp_path / "b").write(name, slice(None), X)
     raw, planned = replace(second, path="raw"), replace(second, kept_rows=40)
     embedding = replace(second, path="embedding")
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_digits, load_iris, make_swiss_roll
 
+import dasksne
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.source import ArrayRows, Features
 from dasksne.staging import look_at_array
@@ -71,6 +72,13 @@ def test_columns_that_the_data_does_not_have_are_random(rng):
 def test_equal_points_start_in_one_place():
     Y = start(np.full((50, 4), 0.1))
     np.testing.assert_array_equal(Y, Y[:1].repeat(50, axis=0))
+
+
+def test_a_spectral_start_does_not_depend_on_the_seed():
+    X, _ = make_swiss_roll(1200, random_state=0)
+    model = dasksne.SNE(perplexity=10, init="spectral", annealing=None, max_iter=0)
+    first, second = (model.set_params(random_state=s).fit_transform(X) for s in (0, 1))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_a_random_start_is_a_function_of_its_seed():

@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 import dasksne
-from dasksne.errors import InvalidInputError, StoreError
+from dasksne.errors import DamageError, InvalidInputError, StoreError
 from dasksne.kernels.placement import REACH
 from dasksne.run import Run
 
@@ -294,6 +294,17 @@ def test_what_a_model_carries(rng, tmp_path):
     np.testing.assert_array_equal(again.transform(X[::-1]), large.embedding_[::-1])
     distances = sne(metric="precomputed", init="random", max_iter=1).fit(between(X, X))
     assert len(pickle.dumps(distances)) < 50_000
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+@pytest.mark.parametrize("name", ["X", "embedding"])
+def test_a_chunk_that_is_missing_is_told_of(data, new, tmp_path, name, dtype):
+    data = (20.0 * np.abs(data)).astype(dtype)
+    sne(store=tmp_path / "run.zarr").fit(data)
+    model = dasksne.resume(tmp_path / "run.zarr")
+    (tmp_path / "run.zarr" / name / "c" / "0" / "0").unlink()
+    with pytest.raises(DamageError, match=f"{name} of .*: a chunk is missing"):
+        model.transform(new)
 
 
 # What is refused

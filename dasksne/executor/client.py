@@ -18,8 +18,9 @@ from dask.base import annotate
 from dask.sizeof import sizeof
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
-from distributed import Client, Future, KilledWorker, Worker, span
+from distributed import Client, Future, KilledWorker, Worker, rejoin, secede, span
 from distributed.comm import CommClosedError
+from distributed.worker import thread_state
 from fsspec.core import url_to_fs
 
 from dasksne.errors import ResourceError, SchedulerLostError
@@ -73,6 +74,10 @@ class ClientExecutor:
         self._memory = sum(limits) if all(limits) else sys.maxsize
 
     def __enter__(self) -> Self:
+        # In a task of Dask's: its thread is for those that it waits for, or all might wait.
+        self._left = hasattr(thread_state, "key")
+        if self._left:
+            secede()
         self._blas.__enter__()
         self._here = ThreadPoolExecutor(min(self.n_threads, CPU_COUNT))
         return self
@@ -89,6 +94,8 @@ class ClientExecutor:
         finally:
             self._here.shutdown(cancel_futures=True)
             self._blas.__exit__(kind, error, trace)
+            if self._left:
+                rejoin()
 
     def memory_found(self) -> int:
         """Return the sum of the workers' limits, half of which Dask holds before it spills."""

@@ -52,17 +52,23 @@ def write_h5ad(path: str, embedding: FloatArray, labels: Labels | None) -> None:
             obs["label"] = pandas.Categorical(labels) if labels.dtype.kind == "U" else labels
         anndata.AnnData(obs=obs, obsm={MAP: np.asarray(embedding)}).write_h5ad(path)
         return
-    io = package("anndata.io", path)
+    write = package("anndata.io", path).write_elem
+    with Path(path).open("r+b") as opened, _hdf5(Place.locate(path), opened, "r+") as file:
+        write(file.require_group("obsm"), MAP, np.asarray(embedding))
+
+
+def require_rows(path: str, n_points: int) -> None:
+    """Raise InvalidInputError unless a .h5ad has a row for each point of a map."""
+    read = package("anndata.io", path).read_elem
     place = Place.locate(path)
-    with Path(path).open("r+b") as opened, _hdf5(place, opened, "r+") as file:
+    with place.open() as opened, _hdf5(place, opened) as file:
         obs = file["obs"]
-        n_rows = len(io.read_elem(obs[obs.attrs["_index"]]))
-        if n_rows != len(embedding):
-            raise InvalidInputError(
-                f"{path} has {n_rows} rows, and the map {len(embedding)}; give the file that was "
-                "mapped, or a name that is free"
-            )
-        io.write_elem(file.require_group("obsm"), MAP, np.asarray(embedding))
+        n_rows = len(read(obs[obs.attrs["_index"]]))
+    if n_rows != n_points:
+        raise InvalidInputError(
+            f"{path} has {n_rows} rows, and the map {n_points}; give the file that was "
+            "mapped, or a name that is free"
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import struct
 import zipfile
+import zlib
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,9 @@ def read_npy(place: Place, _taken: Taken = ALL) -> Input:
 def read_npz(place: Place, taken: Taken) -> Input:
     """Read a .npz file; what is not compressed in it is mapped. One of scipy.sparse is whole."""
     with (
-        place.reading("write it with numpy.savez, without Python objects", zipfile.BadZipFile),
+        place.reading(
+            "write it with numpy.savez, without Python objects", zipfile.BadZipFile, zlib.error
+        ),
         place.open() as file,
         np.lib.npyio.NpzFile(file, allow_pickle=False) as members,
     ):

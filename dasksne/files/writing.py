@@ -1,14 +1,17 @@
 """Maps that go out, in the format that the path's suffix names."""
 
 import csv
-from collections.abc import Callable
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dasksne.errors import InvalidInputError
-from dasksne.files.annotated import write_h5ad
+from dasksne.files.annotated import require_rows, write_h5ad
 from dasksne.files.places import Labels, package
 from dasksne.types import FloatArray
 
@@ -23,12 +26,30 @@ def write_map(path: str, embedding: FloatArray, labels: Labels | None) -> None:
     embedding : array of shape (N, d)
     labels : array of shape (N,) or None
     """
-    require_writable(path)
-    WRITERS[Path(path).suffix](path, embedding, labels)
+    require_writable(path, len(embedding))
+    with _replacing(path) as partial:
+        WRITERS[Path(path).suffix](partial, embedding, labels)
 
 
-def require_writable(path: str) -> None:
-    """Raise InvalidInputError unless `write_map` knows the path's suffix and finds its folder."""
+@contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Give a place beside a file, which takes the file's place when all of it is written."""
+    target = Path(path).resolve()
+    partial = target.with_name(f".partial-{uuid.uuid4().hex}-{target.name}")
+    try:
+        if target.suffix == ".h5ad" and target.exists():
+            shutil.copyfile(target, partial)
+        yield str(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_writable(path: str, n_points: int | None = None) -> None:
+    """Raise InvalidInputError where `write_map` could not write a map, of so many points if known.
+
+    Its suffix is not known, its folder not there, or it is a .h5ad of other rows.
+    """
     if Path(path).suffix not in WRITERS:
         known = ", ".join(WRITERS)
         raise InvalidInputError(f"{path} ends in no format that is known; use one of {known}")
@@ -36,6 +57,8 @@ def require_writable(path: str) -> None:
         raise InvalidInputError(f"{path} lies in a folder that does not exist")
     for needed in NEEDED.get(Path(path).suffix, ()):
         package(needed, path)
+    if n_points is not None and Path(path).suffix == ".h5ad" and Path(path).exists():
+        require_rows(path, n_points)
 
 
 def _write_npy(path: str, embedding: FloatArray, _labels: Labels | None) -> None:

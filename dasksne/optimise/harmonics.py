@@ -12,7 +12,7 @@ RIDGE = 1e-10
 
 
 def independent_columns(
-    eigenmap: FloatArray, n_components: int, *, seed: int = 0, counts: FloatArray | None = None
+    eigenmap: FloatArray, n_components: int, *, counts: FloatArray | None = None
 ) -> list[int]:
     """Return the columns that the ones before them explain least; the first is always one.
 
@@ -26,8 +26,6 @@ def independent_columns(
         Eigenvectors, the smoothest first.
     n_components : int
         How many columns to choose, at most k.
-    seed : int
-        Of the sample of points.
     counts : array of shape (N,), optional
         How often each point counts; once unless given.
 
@@ -55,7 +53,7 @@ def independent_columns(
     if counts is not None:
         eigenmap = eigenmap[_sampled_copies(counts)]
     elif n_points > SAMPLE:
-        generator = np.random.Generator(np.random.Philox(key=seed))
+        generator = np.random.Generator(np.random.Philox(key=0))
         eigenmap = eigenmap[np.sort(generator.choice(n_points, SAMPLE, replace=False))]
     unexplained = [np.inf]
     unexplained += [_unexplained(eigenmap[:, :k], eigenmap[:, k]) for k in range(1, n_columns)]

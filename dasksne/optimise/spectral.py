@@ -28,7 +28,6 @@ def spectral_start(
     degrees: FloatArray,
     first: FloatArray,
     *,
-    seed: int = 0,
     max_products: int = MAX_PRODUCTS,
     counts: FloatArray | None = None,
 ) -> FloatArray:
@@ -47,8 +46,6 @@ def spectral_start(
     first : array of shape (N, d)
         Where the search begins: the smoother, the sooner it ends. Of a multiple eigenvalue d
         vectors are found.
-    seed : int
-        Of the points that the choice of columns looks at.
     max_products : int
         Calls of `product` at most.
     counts : array of shape (N,), optional
@@ -83,11 +80,11 @@ def spectral_start(
             enough = min(enough, PATIENCE * check)
             if check >= enough:
                 eigenmap, is_found = eigenmap[:, is_found], is_found[is_found]
-            columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)
+            columns = independent_columns(eigenmap, n_components, counts=counts)
             if np.all(is_found[columns]):
                 break
     else:
-        columns = independent_columns(eigenmap, n_components, seed=seed, counts=counts)
+        columns = independent_columns(eigenmap, n_components, counts=counts)
     # Of very few points there may be fewer eigenvectors than columns.
     return np.hstack([eigenmap[:, columns], first[:, len(columns) :]])
 

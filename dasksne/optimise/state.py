@@ -8,7 +8,7 @@ import numpy as np
 
 from dasksne.types import Asking, Evaluation, FloatArray, Objective, ObjectiveOfAll
 
-StateValue: TypeAlias = FloatArray | int | float | str | None
+StateValue: TypeAlias = FloatArray | tuple[FloatArray, ...] | int | float | str | None
 
 WINDOW = 5
 """Iterations over which the fall of the cost is judged: one short step is no reason to stop."""
@@ -112,7 +112,7 @@ def step_all(optimiser: Optimiser[S], states: Sequence[S], evaluate_all: Objecti
 
 
 def state_to_dict(state: State) -> dict[str, StateValue]:
-    """Return the fields of a state by name.
+    """Return the fields of a state by name; nothing is copied.
 
     Examples
     --------
@@ -128,15 +128,11 @@ def state_to_dict(state: State) -> dict[str, StateValue]:
     >>> state_from_dict(LBFGSState, values).cost
     25.0
     """
-    given = {field.name: getattr(state, field.name) for field in fields(state)}
-    return {
-        name: np.array(value) if isinstance(value, tuple) else value
-        for name, value in given.items()
-    }
+    return {field.name: getattr(state, field.name) for field in fields(state)}
 
 
 def state_from_dict(kind: type[S], values: Mapping[str, StateValue]) -> S:
-    """Return the state of a class from the fields that `state_to_dict` gave.
+    """Return the state of a class from its fields; a tuple may have become one array.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Which colour a point has: that of its class, or its number's place on a scale."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -115,6 +116,8 @@ def colouring(labels: Any, n_points: int) -> Colouring:
         raise InvalidInputError(
             f"labels have shape {labels.shape}; they must be one for each of {n_points} points"
         )
+    if labels.dtype.kind == "O":
+        labels = np.array(["" if _is_missing(label) else str(label) for label in labels])
     if labels.dtype.kind == "f":
         return _scale(labels)
     names, codes = np.unique(labels, return_inverse=True)
@@ -126,6 +129,13 @@ def colouring(labels: Any, n_points: int) -> Colouring:
             f"labels hold {names.size} different classes; a picture tells {most} apart"
         )
     return Classes(codes.astype(np.int64), tuple(str(name) for name in names))
+
+
+def _is_missing(label: Any) -> bool:
+    """Say whether it is None, NaN, or what pandas has for either."""
+    if isinstance(label, float):
+        return math.isnan(label)
+    return label is None or type(label).__name__ in ("NAType", "NaTType")
 
 
 def _scale(labels: npt.NDArray[Any]) -> Scale:

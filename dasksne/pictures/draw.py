@@ -97,7 +97,7 @@ def plot_history(history: Mapping[str, FloatArray], path: str | Path) -> None:
     write_history(path, history)
 
 
-def require_drawable(path: str | Path, shape: Sequence[int]) -> None:
+def require_drawable(path: str | Path, shape: Sequence[int], labels: Any = None) -> None:
     """Raise what `plot` would raise of a map of this shape, before the map is there."""
     if len(shape) != 2 or shape[1] != 2:
         found = shape[1] if len(shape) == 2 else f"the shape {tuple(shape)}"
@@ -105,6 +105,7 @@ def require_drawable(path: str | Path, shape: Sequence[int]) -> None:
     if shape[0] == 0:
         raise InvalidInputError("a picture shows a map of one point or more; this one has none")
     _require_path(path, (*PRINTS, PAGE))
+    colouring(labels, shape[0])
     if shape[0] > SHADED_POINTS:
         _require_installed("datashader", f"a picture of more than {SHADED_POINTS:,} points")
 

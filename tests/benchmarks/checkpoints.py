@@ -58,7 +58,7 @@ def _checkpoint(n: int, options: Namespace) -> dict[str, Any]:
     """Measure the state of L-BFGS on a map of n points, and the writing of it."""
     watched = watch(prepare_steps, n)
     values = state_to_dict(_late_state(n))
-    arrays = [value for value in values.values() if isinstance(value, np.ndarray)]
+    arrays = [np.asarray(v) for v in values.values() if isinstance(v, (np.ndarray, tuple))]
     with tempfile.TemporaryDirectory() as folder:
         run = Run.locate(Path(folder) / "run.zarr")
         run.create(overwrite=False)

@@ -157,12 +157,15 @@ def test_all_is_applied_by_kustomize(tmp_path, name, images):
     assert done.stdout.count(b"image: registry/dasksne:latest") == images
 
 
-@pytest.mark.parametrize(("there", "command"), [(False, "embed digits -o"), (True, "resume")])
-def test_who_stops_the_pod_stops_the_command(tmp_path, there, command):
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [("", "embed digits -o"), ("created", "embed digits -o"), ("started", "resume")],
+)
+def test_who_stops_the_pod_stops_the_command(tmp_path, status, command):
     """The pod's first process is told, and nothing else."""
     calls = tmp_path / "calls"
     script = f"""#!/bin/sh
-        [ "$1" = info ] && exit {0 if there else 1}
+        [ "$1" = info ] && {{ echo "  status  {status}"; exit {0 if status else 1}; }}
         trap 'echo told >>{calls}; exit 143' TERM
         echo "$@" >>{calls}
         while :; do sleep 0.02; done

@@ -98,7 +98,8 @@ def by_fourier(y):
 # At the largest scale rows of a single copy are isolated, and most tiles hold one point.
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0, 40.0])
 @pytest.mark.parametrize("evaluate", [by_direct, by_fourier])
-def test_repulsion(rng, evaluate, scale):
+def test_repulsion(rng, monkeypatch, evaluate, scale):
+    monkeypatch.setattr(fourier, "MOST_ISOLATED", 1.0)
     Y = scale * rng.normal(size=(N, 2))
     R, log_z = evaluate(np.ascontiguousarray(Y.T))
     expected, expected_log_z = repulsion_with_copies(Y)

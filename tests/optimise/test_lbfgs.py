@@ -45,7 +45,7 @@ def test_counts_every_evaluation(sne, random_map):
 def test_resumed_bits_are_the_same(sne, random_map):
     def through_a_checkpoint(state):
         values = {
-            name: value.copy() if isinstance(value, np.ndarray) else value
+            name: np.array(value) if isinstance(value, (np.ndarray, tuple)) else value
             for name, value in state_to_dict(state).items()
         }
         return state_from_dict(LBFGS().state_type, values)

@@ -24,10 +24,11 @@ def test_round_trip_by_plain_values(optimiser, sne, random_map):
     values = state_to_dict(state)
     plain = {}
     for name, value in values.items():
-        if isinstance(value, np.ndarray):
-            assert value.flags.c_contiguous
-            assert value.dtype == np.float64
-            plain[name] = np.frombuffer(value.tobytes()).reshape(value.shape)
+        if isinstance(value, (np.ndarray, tuple)):
+            whole = np.asarray(value)
+            assert whole.flags.c_contiguous
+            assert whole.dtype == np.float64
+            plain[name] = np.frombuffer(whole.tobytes()).reshape(whole.shape)
         else:
             assert type(value) in {int, float, str, type(None)}
             plain[name] = json.loads(json.dumps(value))

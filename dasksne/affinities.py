@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dasksne.errors import StoreError
 from dasksne.executor import Executor, Handle
 from dasksne.finished import finish_block
 from dasksne.given import SparseAffinities
@@ -118,6 +119,8 @@ class Outputs(NamedTuple):
     """What a calibration task writes beside its numbers: to the run, and to memory."""
 
     run: Run | None
+    run_id: str | None
+    """Of that run: where another one has taken its place, nothing is written."""
     probabilities: bool
     distances: bool
     dtype: str
@@ -143,6 +146,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if isinstance(source, SparseAffinities):
         found = source.calibrate(rows)
         if outputs.run is not None:
+            _require_same(outputs)
             finish_block(outputs.run, rows, found)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
@@ -155,12 +159,20 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if outputs.kept is not None and np.mean(found.kept) <= LARGEST_JOINED_SHARE * source.n_points:
         outputs.kept[rows.start] = SparseRows(*kept_probabilities(distances, rows.start, found))
     if run is not None:
+        _require_same(outputs)
         if outputs.distances:
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
             _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
         finish_block(run, rows, found)
     return found
+
+
+def _require_same(outputs: Outputs) -> None:
+    """Raise StoreError where a run was replaced: a killed driver's tasks are not stopped."""
+    assert outputs.run is not None  # noqa: S101 - who calls is about to write to it
+    if outputs.run.state.get("id") != outputs.run_id:
+        raise StoreError(f"the run at {outputs.run.url} was replaced by another one")
 
 
 _kept = threading.local()

@@ -134,7 +134,7 @@ def _time_pairs(plan: Plan, n: int, n_features: int) -> _Times:
             source,
             width,
             sample.blocks,
-            Outputs(None, probabilities=False, distances=False, dtype=plan.dtype),
+            Outputs(None, None, probabilities=False, distances=False, dtype=plan.dtype),
         )
         found = [executor.result(part) for part in parts]
         calibration = Calibration(*(np.concatenate(column) for column in zip(*found, strict=True)))

@@ -121,11 +121,13 @@ class SNEObjective:
     def _start(self, function: Callable[..., Any], *shared: Handle) -> Handle:
         """Start function(shard, *shared) for all shards; the handle is that of all results."""
         if self.parts:
-            return self.executor.map_all(_of_computed, self.shards, function, *self.parts, *shared)
+            return self.executor.map_all(
+                _compute_joint, self.shards, function, *self.parts, *shared
+            )
         return self.executor.map_all(function, self.shards, *shared, quick=self.in_memory)
 
 
-def _of_computed(
+def _compute_joint(
     rows: slice,
     function: Callable[..., Any],
     source: Source,

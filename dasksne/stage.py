@@ -67,8 +67,10 @@ def calibrate_rows(
     todo = [rows for rows in blocks if rows.start not in finished]
     joins = job.executor.shares_memory and job.plan.p_storage == "memory"
     kept: KeptRows | None = {} if joins and job.settings.tail_mass > 0.0 else None
+    run = job.run if keep and job.shares_run else None
     outputs = Outputs(
-        job.run if keep and job.shares_run else None,
+        run,
+        None if run is None else run.state["id"],
         probabilities=job.plan.keeps_p,
         distances="distances" in job.settings.save,
         dtype=job.plan.dtype,

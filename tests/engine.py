@@ -13,7 +13,7 @@ from dasksne.source import ArrayRows
 from dasksne.staging import look_at_array
 
 PLENTY = 2**40
-NOTHING = Outputs(None, probabilities=False, distances=False, dtype="float64")
+NOTHING = Outputs(None, None, probabilities=False, distances=False, dtype="float64")
 
 
 def plan_of(X, n_components=2, **layout):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dasksne.affinities import Outputs, Width, start_shards
+from dasksne.errors import StoreError
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.finished import create_calibration, kept_calibration
 from dasksne.run import Run
@@ -204,7 +205,8 @@ def test_what_a_row_block_writes(rng, run):
     create_calibration(run, 150, 64)
     for name in ("P", "distances"):
         run.create_array(name, (150, 150), plan.pair_chunks)
-    outputs = Outputs(run, probabilities=True, distances=True, dtype="float64")
+    run_id = run.state.get("id")
+    outputs = Outputs(run, run_id, probabilities=True, distances=True, dtype="float64")
     with ThreadExecutor(2) as executor:
         found = calibrate(executor, source, Width(11.0, None), plan, outputs)
     P = run.read("P")
@@ -216,3 +218,15 @@ def test_what_a_row_block_writes(rng, run):
     )
     for kept, values in zip(kept_calibration(run), found, strict=True):
         np.testing.assert_array_equal(kept, values)
+
+
+def test_a_task_that_outlived_its_run_writes_nothing_to_another(rng, run):
+    """As one of a driver that was killed, at a place that a new one took."""
+    X = rng.normal(size=(150, 4))
+    plan, source = plan_of(X, block_rows=64), source_of(X)
+    create_calibration(run, 150, 64)
+    run.update(id="new")
+    outputs = Outputs(run, "old", probabilities=False, distances=False, dtype="float64")
+    with ThreadExecutor(2) as executor, pytest.raises(StoreError, match="replaced by another"):
+        calibrate(executor, source, Width(11.0, None), plan, outputs)
+    assert np.isnan(kept_calibration(run)).all()

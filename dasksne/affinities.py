@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from dasksne.errors import StoreError
 from dasksne.executor import Executor, Handle
 from dasksne.finished import finish_block
 from dasksne.given import SparseAffinities
@@ -120,7 +119,8 @@ class Outputs(NamedTuple):
 
     run: Run | None
     run_id: str | None
-    """Of that run: where another one has taken its place, nothing is written."""
+    """Of that run: where another one has taken its place, nothing is written. (Tasks of a driver
+    that was killed are not stopped.)"""
     probabilities: bool
     distances: bool
     dtype: str
@@ -146,7 +146,7 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if isinstance(source, SparseAffinities):
         found = source.calibrate(rows)
         if outputs.run is not None:
-            _require_same(outputs)
+            outputs.run.require_same(outputs.run_id)
             finish_block(outputs.run, rows, found)
         return found
     distances = source.panel(rows, _panel_buffer(rows.stop - rows.start, source.n_points))
@@ -159,20 +159,13 @@ def _calibrate_block(rows: slice, source: Source, width: Width, outputs: Outputs
     if outputs.kept is not None and np.mean(found.kept) <= LARGEST_JOINED_SHARE * source.n_points:
         outputs.kept[rows.start] = SparseRows(*kept_probabilities(distances, rows.start, found))
     if run is not None:
-        _require_same(outputs)
+        run.require_same(outputs.run_id)
         if outputs.distances:
             run.write("distances", rows, np.ldexp(np.sqrt(distances), source.exponent))
         if outputs.probabilities:
             _write_probabilities(run, rows, distances, found, outputs.dtype, width.tail_mass)
         finish_block(run, rows, found)
     return found
-
-
-def _require_same(outputs: Outputs) -> None:
-    """Raise StoreError where a run was replaced: a killed driver's tasks are not stopped."""
-    assert outputs.run is not None  # noqa: S101 - who calls is about to write to it
-    if outputs.run.state.get("id") != outputs.run_id:
-        raise StoreError(f"the run at {outputs.run.url} was replaced by another one")
 
 
 _kept = threading.local()
@@ -209,8 +202,8 @@ class Shards(NamedTuple):
     items: list[Handle]
     """One for each shard: its result or, where it is computed in each step, its rows."""
     parts: tuple[Any, ...] = ()
-    """What those rows are computed from: source and calibration, which the executor holds. (In a
-    shard of its own each would take them along whenever Dask moves it.)"""
+    """What those rows are computed from: source and calibration. (In a shard of its own each would
+    take them along whenever Dask moves it.)"""
 
 
 def start_shards(
@@ -226,8 +219,9 @@ def start_shards(
     Rows of P in memory are used where all of them are there.
     """
     if plan.p_storage == "recompute":
-        executor.hold(calibration)
-        return Shards(list(plan.shard_rows), (source, calibration))
+        # Read in each of a hundred steps or more: it is sent once.
+        shared = executor.broadcast(calibration, 100 * plan.shards)
+        return Shards(list(plan.shard_rows), (source, shared))
     if isinstance(source, SparseAffinities):
         whole = executor.broadcast([source.probabilities()], plan.shards)
         return Shards(executor.map(_join_shard, plan.shard_rows, whole, plan.dtype))

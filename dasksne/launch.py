@@ -85,7 +85,7 @@ class Order:
         """Whether there must be a run, if only for a while, for tasks to read X from."""
         return not self.in_memory
 
-    def plan(self, shares: Shares) -> Plan:
+    def plan(self, shares: Shares, *, is_prepared: bool = False) -> Plan:
         """Return the plan for what P keeps, or refuse what does not fit."""
         return plan_run(
             (self.x.shape[0], self.x.shape[1]),
@@ -96,6 +96,7 @@ class Order:
             in_memory=self.in_memory,
             sparse=self.is_graph,
             mapped=is_mapped(self.x),
+            is_prepared=is_prepared,
             shares=shares,
             executor=self.executor,
             blind=self.blind,
@@ -145,10 +146,13 @@ def launch(
     if store is not None and overwrite:
         require_elsewhere(x, store)
     try:
-        executor = current_executor()
-        blind = blind_workers(executor, store)
-        order = Order(x, settings, store, memory_limit, executor, blind, watcher, run_id)
-        return _launch(order, feature_names, labels, overwrite=overwrite)
+        # No name here keeps the executor, should its scheduler be lost.
+        return _launch(
+            _order(x, settings, store, memory_limit, watcher, run_id),
+            feature_names,
+            labels,
+            overwrite=overwrite,
+        )
     except SchedulerLostError as error:
         if store is None or not store.holds_a_run() or store.state.get("id") != run_id:
             raise
@@ -157,6 +161,20 @@ def launch(
         forget_rows()
     with reconnected(lost):
         return resume(store, watcher=watcher, reconnects=True)
+
+
+def _order(
+    x: Data,
+    settings: Settings,
+    store: Run | None,
+    memory_limit: int | None,
+    watcher: Watcher,
+    run_id: str,
+) -> Order:
+    """Return the order for the executor that there is now, and what its workers see."""
+    executor = current_executor()
+    blind = blind_workers(executor, store)
+    return Order(x, settings, store, memory_limit, executor, blind, watcher, run_id)
 
 
 def _launch(
@@ -215,7 +233,8 @@ def _bring(order: Order, plan: Plan, look: Look | None, run: Run | None) -> tupl
     if look is None or preparation is not None:
         order.watcher.work_began("looking at X")
         look = look_at(executor, rows, settings.metric)
-        plan = order.plan(sampled_shares(look.source(rows, settings.metric), settings))
+        shares = sampled_shares(look.source(rows, settings.metric), settings)
+        plan = order.plan(shares, is_prepared=preparation is not None)
     look = look._replace(counts=settings.sample_weight)
     if isinstance(rows, StoredRows):
         rows = replace(rows, kept_rows=plan.kept_rows)

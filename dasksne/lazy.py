@@ -1,7 +1,6 @@
 """What users give that is lazy: Zarr arrays, whose damage is named, and data frames of Dask."""
 
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import dask.array as da
@@ -28,13 +27,6 @@ def from_zarr(x: zarr.Array[Any]) -> da.Array:
     require_bounded_chunks(x, "X")
     chunks: da.Array = da.from_array(_Chunks(x), chunks=x.chunks)
     return chunks
-
-
-def stored_arrays(x: da.Array) -> "Iterator[zarr.Array[Any]]":
-    """Yield the Zarr arrays that a Dask array reads."""
-    for value in dict(x.__dask_graph__()).values():
-        if isinstance(value, (_Chunks, zarr.Array)):
-            yield value.array if isinstance(value, _Chunks) else value
 
 
 def is_frame(x: Any) -> bool:

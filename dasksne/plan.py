@@ -262,6 +262,8 @@ def make_plan(
         taken = held + joined_bytes(coarse_share)
         coarse_storage = _storage("auto", coarse_bytes, taken, room, memory_limit)
         coarse_storage = None if coarse_storage == "recompute" else coarse_storage
+    if coarse_storage == "memory" and shards == "auto":
+        n_shards = _even_shards(n_blocks, max(n_shards, math.ceil(coarse_bytes / SHARD_BYTES)))
     in_memory = joined_bytes(coarse_share) + coarse_bytes if coarse_storage == "memory" else 0
     on_disk = coarse_bytes if coarse_storage == "zarr" else 0
     held += max(in_memory, joined + s_bytes if storage == "memory" else 0)

@@ -48,6 +48,7 @@ def plan_run(
     in_memory: bool,
     sparse: bool = False,
     mapped: bool = False,
+    is_prepared: bool = False,
     shares: Shares = WHOLE,
     executor: Executor,
     blind: list[str] | None = None,
@@ -70,6 +71,8 @@ def plan_run(
         Whether X is sparse affinities, which a run keeps as they are.
     mapped : bool
         Whether X is in a file that is mapped, of which threads read what they need.
+    is_prepared : bool
+        Whether X has been prepared, as the settings ask for.
     shares : Shares
     executor : Executor
     blind : list of str, optional
@@ -87,7 +90,8 @@ def plan_run(
     prepared = 8 * n_points * n_features if settings.prepares and (in_memory or blind) else 0
     if memory_limit is None:
         # What is found is beyond an X that is in this process's memory.
-        memory_limit = int(USED_SHARE * executor.memory_found()) + (given if here else 0)
+        taken = given + (prepared if is_prepared else 0) if here else 0
+        memory_limit = int(USED_SHARE * executor.memory_found()) + taken
     return make_plan(
         n_points,
         n_features,

@@ -27,7 +27,7 @@ def keep_outcome(job: Job, outcome: Outcome) -> None:
             run.write(f"history/{name}", slice(None), column)
     if "Q" in job.settings.save:
         shared = job.executor.broadcast(y), job.source.counts
-        for part in job.executor.map(_write_q, plan.blocks, run, *shared):
+        for part in job.executor.map(_write_q, plan.blocks, run, run.state["id"], *shared):
             job.executor.wait(part)
     run.delete("S")
     run.update(
@@ -61,10 +61,11 @@ def kept_outcome(run: Run) -> Outcome:
     )
 
 
-def _write_q(rows: slice, run: Run, y: FloatArray, counts: FloatArray | None) -> None:
+def _write_q(rows: slice, run: Run, run_id: str, y: FloatArray, counts: FloatArray | None) -> None:
     """Write rows of Q: conditional probabilities at precision one."""
     distances = np.empty((rows.stop - rows.start, len(y)))
     squared_distances(y[rows], y, distances)
     found = normalise(distances, rows.start, precision=1.0, counts=counts)
     conditional_probabilities(distances, rows.start, found, distances)
+    run.require_same(run_id)
     run.write("Q", rows, distances)

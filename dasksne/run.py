@@ -152,6 +152,14 @@ class Run:
                     return True
         return False
 
+    def require_same(self, run_id: str | None) -> None:
+        """Raise StoreError where the run with an id was replaced by another one."""
+        if self.state.get("id") != run_id:
+            raise StoreError(
+                f"the run at {self.url} was replaced by another one; dasksne.resume(path) reads "
+                "that, and a fit with another store= keeps both"
+            )
+
     def is_stillborn(self) -> bool:
         """Say whether a run that is locked ended before its data was stored: nothing goes on."""
         return self.path is not None and self.state["status"] == "created"
@@ -258,6 +266,8 @@ class Run:
         )
         self.sync(COPY)  # of which one is always whole, also should the machine die
         self.group("r+").attrs[ATTRIBUTE] = given
+        if self.path is not None:
+            _sync(self.path / "zarr.json")
 
     def sync(self, name: str) -> None:
         """Wait until the disk holds a group: a machine that dies loses what is only in its memory.
@@ -267,11 +277,7 @@ class Run:
         if self.path is not None:
             group = self.path / name
             for path in (*group.rglob("*"), group, group.parent):
-                handle = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                _sync(path)
 
     def has(self, name: str) -> bool:
         """Say whether an array or group is there; raise as `array` does where that is not sure."""
@@ -372,6 +378,18 @@ class Run:
         if np.any(is_fill(firsts)):
             raise DamageError(f"{self._named(name, rows)}: a chunk is missing")
         return values
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk holds a file, or, where that can be asked for, a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 def _doomed(path: Path) -> Path:

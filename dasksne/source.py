@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from mmap import mmap
 from threading import Lock
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from fsspec.core import url_to_fs
 from scipy.sparse import csr_array, issparse
 
 from dasksne.damage import is_fill, reading
@@ -116,19 +118,15 @@ class StoredRows:
         with reading(what):
             array = self.open()
             values = np.asarray(array[rows, columns])
-            missing = _may_be_missing(values, (rows, columns), array.chunks) and (
-                values.dtype.kind == "f" or not self._is_whole(array)
-            )
+            suspects = _suspects(values, (rows, columns), array.chunks)
+            missing = not all(self._has_chunk(*at) for at in suspects)
         if missing:
             raise DamageError(f"{what}: a chunk is missing")
         return values
 
-    def _is_whole(self, array: "zarr.Array[Any]") -> bool:
-        """Say whether all chunks are there; they are listed until they once are."""
-        with _keeping:
-            if self not in _whole and array.nchunks_initialized == array.nchunks:
-                _whole.add(self)
-            return self in _whole
+    def _has_chunk(self, row: int, column: int) -> bool:
+        files, root = url_to_fs(self.url, **dict(self.storage_options))
+        return bool(files.exists(f"{root}/{self.path}/c/{row}/{column}"))
 
     def open(self) -> "zarr.Array[Any]":
         """Open the array."""
@@ -138,8 +136,6 @@ class StoredRows:
 
 _kept: dict[StoredRows, dict[int, FloatArray]] = {}
 """What this process keeps of stored arrays: chunks, by their first rows."""
-_whole: set[StoredRows] = set()
-"""Stored arrays of which this process has seen all chunks."""
 _keeping = Lock()
 
 
@@ -162,18 +158,20 @@ def forget_rows() -> None:
     """Let go of the rows of stored arrays that this process keeps."""
     with _keeping:
         _kept.clear()
-        _whole.clear()
 
 
-def _may_be_missing(
+def _suspects(
     values: npt.NDArray[Any], where: tuple[slice, slice], chunks: tuple[int, ...]
-) -> bool:
-    """Say whether some chunk begins as one that is missing; of integers, a sound one may, too."""
+) -> list[tuple[int, int]]:
+    """Return which chunks begin as missing ones do, in what was read of them; others may, too."""
+    starts = [part.start or 0 for part in where]
     begins = [
-        [0, *range(step - (part.start or 0) % step, size, step)]
-        for part, size, step in zip(where, values.shape, chunks, strict=True)
+        [0, *range(step - start % step, size, step)]
+        for start, size, step in zip(starts, values.shape, chunks, strict=True)
     ]
-    return bool(np.any(is_fill(values[np.ix_(*begins)])))
+    filled = np.argwhere(is_fill(values[np.ix_(*begins)]))
+    first_row, first_column = (start // step for start, step in zip(starts, chunks, strict=True))
+    return [(first_row + i, first_column + j) for i, j in filled.tolist()]
 
 
 class Tile(NamedTuple):
@@ -318,9 +316,9 @@ def bytes_of(array: Any) -> int:
 
 def is_mapped(array: Any) -> bool:
     """Say whether an array's values are in a file, and not in memory before they are read."""
-    while array is not None and not isinstance(array, np.memmap):
-        array = getattr(array, "base", None)
-    return array is not None
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap)
 
 
 def row_chunks(n_points: int, n_features: int) -> list[slice]:

@@ -182,6 +182,7 @@ def store_rows(
         stored = x.rechunk((height, -1)).map_blocks(
             _store_block,
             run=run,
+            run_id=run.state.get("id"),
             array=name,
             # A name of its own: no result of an earlier run, or failure, stands for it.
             name=f"store_block-{uuid.uuid4().hex}",
@@ -202,8 +203,9 @@ def store_rows(
 
 
 def _store_block(
-    block: npt.NDArray[Any], run: Run, array: str, block_info: Any
+    block: npt.NDArray[Any], run: Run, run_id: str | None, array: str, block_info: Any
 ) -> npt.NDArray[np.bool_]:
+    run.require_same(run_id)
     run.write(array, slice(*block_info[0]["array-location"][0]), block)
     return np.ones((1, 1), dtype=bool)
 

@@ -11,7 +11,7 @@ from dask.delayed import delayed
 from scipy.sparse import csr_array
 
 from dasksne.affinities import Width, width_of
-from dasksne.errors import InvalidInputError, StoreError
+from dasksne.errors import InvalidInputError
 from dasksne.executor import Executor
 from dasksne.given import GivenDistances, Precomputed
 from dasksne.inspection import complaint_of_direction, complaint_of_sign
@@ -85,11 +85,7 @@ class FittedMap:
             return None
         run = Run(kept.url, kept.storage_options)
         run.require()
-        if run.state["id"] != kept.version:
-            raise StoreError(
-                f"the run at {run.url} was replaced by another one; dasksne.resume(path) reads "
-                "that, and a fit with another store= keeps both"
-            )
+        run.require_same(kept.version)
         return run
 
 

@@ -9,7 +9,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, worker_client
 
 import dasksne
 from dasksne.errors import ClusterError, ResourceError, SchedulerLostError
@@ -55,6 +55,16 @@ def test_a_fit_in_a_task_leaves_its_thread_to_the_tasks_that_it_starts(client, r
     fits = client.map(lambda _: model.fit_transform(X), [1, 2])
     first, second = client.gather(fits)
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_fit_in_a_task_that_has_left_its_thread(client, rng):
+    X = rng.normal(size=(60, 3))
+
+    def fit(_):
+        with worker_client():
+            return dasksne.SNE(perplexity=5, annealing=None, max_iter=2).fit_transform(X)
+
+    assert client.submit(fit, 1).result().shape == (60, 2)
 
 
 @pytest.fixture

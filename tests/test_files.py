@@ -8,6 +8,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import anndata
 import fsspec
 import h5py
 import numpy as np
@@ -311,6 +312,28 @@ def test_a_map_that_cannot_be_written_whole_leaves_the_one_before(tmp_path, x, m
         write_map(str(path), 2.0 * x, None)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5ad"])
+def test_a_map_goes_where_a_link_leads(tmp_path, x, suffix):
+    """To a file of another name, which keeps its mode and, of a .h5ad, what else it holds."""
+    blob, link = tmp_path / "blob", tmp_path / f"map{suffix}"
+    made = anndata.AnnData(np.zeros((7, 2)))
+    made.write_h5ad(blob) if suffix == ".h5ad" else np.save(link, 0.0 * x)
+    if suffix == ".npy":
+        link.rename(blob)
+    blob.chmod(0o600)
+    link.symlink_to(blob)
+    write_map(str(link), x, None)
+    assert link.is_symlink()
+    assert blob.stat().st_mode & 0o777 == 0o600
+    if suffix == ".h5ad":
+        found = anndata.read_h5ad(link)
+        assert found.shape == (7, 2)
+        np.testing.assert_array_equal(found.obsm["X_sne"], x)
+    else:
+        np.testing.assert_array_equal(np.load(link), x)
+    assert sorted(tmp_path.iterdir()) == sorted([blob, link])
 
 
 def test_a_damaged_compressed_npz_is_named(tmp_path, x):

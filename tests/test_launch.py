@@ -78,7 +78,9 @@ def test_a_run_that_the_data_is_read_from_is_not_replaced(data, store, tmp_path)
     expected = sne(store=store).fit(data)
     run = dasksne.open_run(store)
     stored, opened = zarr.open_group(store, mode="r")["X"], run.X
-    for X in (stored, opened, 2.0 * opened.rechunk((7, 5)), run.P[:, :5]):
+    inlined = da.from_zarr(str(store), component="X", inline_array=True)
+    placed = dasksne.resume(store).transform(opened)
+    for X in (stored, opened, 2.0 * opened.rechunk((7, 5)), run.P[:, :5], inlined, placed):
         with pytest.raises(InvalidInputError, match="which overwrite=True would remove before"):
             sne(store=store, overwrite=True).fit(X)
     for X in (stored, opened):
@@ -653,3 +655,17 @@ def test_memory_that_x_takes_already_is_not_asked_for_again(tmp_path, rng, monke
     assert model.plan(np.load(tmp_path / "X.npy", mmap_mode="r")).memory_bytes < 90_000_000
     with pytest.raises(ResourceError, match="may be used"):
         dasksne.SNE(perplexity=5.0, memory_limit=90_000_000).plan(X)
+    copied = np.load(tmp_path / "X.npy", mmap_mode="r").copy()
+    with pytest.raises(ResourceError, match="may be used"):
+        dasksne.SNE(perplexity=5.0, memory_limit=90_000_000).plan(copied)
+
+
+def test_prepared_data_is_not_asked_for_twice(rng, monkeypatch):
+    """It is in memory when the plan is made again."""
+    X = rng.normal(size=(300, 20_000))
+    found = iter([150_000_000, 150_000_000 - X.nbytes])
+    monkeypatch.setattr(dasksne.executor.threads, "available_memory", lambda: next(found))
+    options = {"perplexity": 5.0, "annealing": None, "max_iter": 1, "tail_mass": 1e-3}
+    report = dasksne.SNE(scale=True, **options).fit(X).report_
+    assert (report["p_storage"], next(found, None)) == ("memory", None)
+    assert report["memory_bytes"] > 0.9 * (150_000_000 - X.nbytes) + X.nbytes

@@ -119,6 +119,13 @@ def test_no_shard_fills_a_process():
     assert 0.7 * SHARD_BYTES < largest * 70_000 * 8 <= 1.2 * SHARD_BYTES
 
 
+def test_no_shard_of_a_coarse_stage_does():
+    made = plan(400_000, coarse_share=0.01, memory_limit=100_000_000_000, p_storage="recompute")
+    assert made.coarse_storage == "memory"
+    coarse_bytes = 2 * 12 * 0.01 * 400_000**2
+    assert coarse_bytes / len(made.shard_rows) <= 1.2 * SHARD_BYTES
+
+
 def test_each_process_keeps_rows_of_a_stored_x_where_memory_is_left():
     one, two = (plan(1000, n_processes=n, p_storage="zarr") for n in (1, 2))
     assert one.kept_rows == two.kept_rows == 1000

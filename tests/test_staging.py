@@ -2,13 +2,20 @@ import dask.array as da
 import numpy as np
 import pytest
 
+import dasksne
 from dasksne import staging
-from dasksne.errors import InvalidInputError
+from dasksne.errors import InvalidInputError, StoreError
 from dasksne.executor.threads import ThreadExecutor
 from dasksne.given import Precomputed
 from dasksne.run import Run
 from dasksne.source import Features
-from dasksne.staging import look_at_array, look_at_stored, store_rows, stored_source
+from dasksne.staging import (
+    _store_block,
+    look_at_array,
+    look_at_stored,
+    store_rows,
+    stored_source,
+)
 
 
 @pytest.fixture
@@ -69,6 +76,23 @@ def test_what_is_no_distance_is_named():
     X = np.ones((100, 100))
     with pytest.raises(InvalidInputError, match=r"must be zero: X\[0, 0\] = 1"):
         look_at_array(X, "precomputed")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_of_a_lazy_array_that_begin_with_nan_are_named(dtype):
+    """Which is also what a chunk that is missing begins with."""
+    X = np.ones((40, 3), dtype=dtype)
+    X[0] = np.nan
+    with pytest.raises(InvalidInputError, match="in 1 of its 40 rows, first in row 0"):
+        dasksne.SNE(perplexity=5).fit(da.from_array(X, chunks=(10, 3)))
+
+
+def test_a_block_that_comes_too_late_is_written_to_no_other_run(run):
+    run.create_array("X", (4, 2), (4, 2))
+    info = {0: {"array-location": [(0, 4), (0, 2)]}}
+    with pytest.raises(StoreError, match="replaced by another one"):
+        _store_block(np.ones((4, 2)), run, "another", "X", block_info=info)
+    assert np.isnan(run.read("X")).all()
 
 
 @pytest.mark.parametrize("chunks", [(7, 3), (200, 1), ((150, 1, 49), (2, 2)), (200, 4)])

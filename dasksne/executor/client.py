@@ -77,7 +77,10 @@ class ClientExecutor:
         # In a task of Dask's: its thread is for those that it waits for, or all might wait.
         self._left = hasattr(thread_state, "key")
         if self._left:
-            secede()
+            try:
+                secede()
+            except KeyError:  # who called has left it already
+                self._left = False
         self._blas.__enter__()
         self._here = ThreadPoolExecutor(min(self.n_threads, CPU_COUNT))
         return self

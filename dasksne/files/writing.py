@@ -1,6 +1,8 @@
 """Maps that go out, in the format that the path's suffix names."""
 
 import csv
+import errno
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,12 +36,17 @@ def write_map(path: str, embedding: FloatArray, labels: Labels | None) -> None:
 @contextmanager
 def _replacing(path: str) -> Iterator[str]:
     """Give a place beside a file, which takes the file's place when all of it is written."""
-    target = Path(path).resolve()
-    partial = target.with_name(f".partial-{uuid.uuid4().hex}-{target.name}")
+    target, suffix = Path(path).resolve(), Path(path).suffix
+    partial = target.with_name(f".partial-{uuid.uuid4().hex}{suffix}")
+    replaces = target.exists()
+    if replaces and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
     try:
-        if target.suffix == ".h5ad" and target.exists():
+        if replaces and suffix == ".h5ad":
             shutil.copyfile(target, partial)
         yield str(partial)
+        if replaces:
+            shutil.copymode(target, partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ FEWEST_SHARDS = 8
 SHARD_BYTES = 256 << 20
 """Of S in memory: about what a shard takes at most, of which a worker has to hold a few."""
 PROCESS_BYTES = 64 << 20
-"""Compiled code, caches and the allocator's slack, beyond the imports."""
+"""Of each process: compiled code, caches and the allocator's slack, beyond the imports."""
 SPARSE_BYTES = 32 << 20
 """Of rows of a sparse S that are stored and read at once: each read opens three arrays."""
 CODEC_COPIES = 8
@@ -236,7 +236,7 @@ def make_plan(
     reads_x = x_bytes == 0
     panel = rows * n_points * (8 + (itemsize if keeps_p else 0))
     held = (
-        PROCESS_BYTES
+        PROCESS_BYTES * n_processes
         + x_bytes
         + n_threads * 2 * panel
         + (OPTIMISER_MAPS + START_MAPS * (n_starts - TWO_STARTS)) * 8 * n_points * n_components

@@ -129,10 +129,10 @@ def test_no_shard_of_a_coarse_stage_does():
 def test_each_process_keeps_rows_of_a_stored_x_where_memory_is_left():
     one, two = (plan(1000, n_processes=n, p_storage="zarr") for n in (1, 2))
     assert one.kept_rows == two.kept_rows == 1000
-    assert two.memory_bytes - one.memory_bytes == 8 * 1000 * 50
-    bare = one.memory_bytes - one.x_bytes
+    assert two.memory_bytes - one.memory_bytes == PROCESS_BYTES + 8 * 1000 * 50
+    bare = one.memory_bytes - one.x_bytes - PROCESS_BYTES
     for n_processes in (1, 2):
-        limit = bare + n_processes * 8 * 300 * 50
+        limit = bare + n_processes * (PROCESS_BYTES + 8 * 300 * 50)
         tight = plan(1000, n_processes=n_processes, memory_limit=limit, p_storage="zarr")
         assert (tight.kept_rows, tight.memory_bytes) == (300, limit)
     held = plan(1000, x_bytes=8, n_processes=2, p_storage="zarr")

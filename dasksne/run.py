@@ -275,9 +275,9 @@ class Run:
         A bucket holds what it has accepted.
         """
         if self.path is not None:
-            group = self.path / name
-            for path in (*group.rglob("*"), group, group.parent):
-                _sync(path)
+            for path in (self.path / name).rglob("*"):
+                if path.is_file():
+                    _sync(path)
 
     def has(self, name: str) -> bool:
         """Say whether an array or group is there; raise as `array` does where that is not sure."""
@@ -381,15 +381,9 @@ class Run:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk holds a file, or, where that can be asked for, a folder's names."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
+    """Wait until the disk holds a file; with a new one goes, on journalling systems, its name."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _doomed(path: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 COMMANDS = Path(__file__).parent / "benchmarks"
 SMALL = {
     "affinities": ["--n", "200", "--perplexity", "10"],
-    "checkpoints": ["--n", "100", "--n-run", "20100", "--max-iter", "40", "--seconds", "0.1"],
+    "checkpoints": ["--n", "100", "--n-run", "20100", "--max-iter", "60", "--seconds", "1"],
     "cluster": [
         *("--n", "200", "--perplexity", "10", "--max-iter", "1"),
         *("--deaths", "memory", "--death-iter", "4"),

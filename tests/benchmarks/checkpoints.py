@@ -133,6 +133,8 @@ def _run(options: Namespace) -> dict[str, Any]:
     }
     plain = [seconds for k, seconds in taken.items() if k not in beside]
     slowed = [seconds for k, seconds in taken.items() if k in beside]
+    if not plain or not slowed:
+        raise SystemExit(f"{len(slowed)} of {len(taken)} iterations had a checkpoint beside them")
     more = statistics.median(slowed) - statistics.median(plain)
     return {
         "an iteration": Spread(tuple(plain), "s"),

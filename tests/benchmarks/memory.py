@@ -19,6 +19,7 @@ from distributed import Client
 from watched import watch
 
 from dasksne import SNE
+from dasksne.kernels.tiling import planned_grid_bytes
 from dasksne.plan import make_plan
 
 FITS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,6 +73,7 @@ def _less_than_p(options: Namespace) -> int:
         disk_found=2**60,
         keeps_p=False,
         keeps_x=False,
+        grid_bytes=planned_grid_bytes(options.n, 2),
         p_storage="zarr",
     )
     return plan.memory_bytes + plan.p_bytes // 4

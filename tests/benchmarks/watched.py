@@ -34,13 +34,14 @@ def watch(prepare: Callable[..., Prepared], *arguments: Any) -> Watched:
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, prepare, arguments))
     process.start()
+    there.close()  # so that the end of the process is that of the pipe
     try:
         _receive(here, process)  # it is ready
         family = _family(process.pid)
         before = peak = _resident(family)
         here.send("go")
         for look in itertools.count(1):
-            if here.poll(INTERVAL):
+            if here.poll(INTERVAL):  # also at its end
                 break
             if look % LOOKS == 0:
                 family = _family(process.pid)

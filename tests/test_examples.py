@@ -111,7 +111,7 @@ def test_new_points_come_beside_their_kind(tmp_path, capsys):
 @pytest.mark.cluster  # a minute of distances between thousands of features
 def test_large_array_keeps_p_on_disk_within_its_memory(tmp_path, capsys):
     with dask.config.set(num_workers=2):
-        load("large_array").main(1_600, 7_500, tmp_path, max_iter=5)
+        load("large_array").main(1_600, 8_000, tmp_path, max_iter=5)
     run = dasksne.open_run(tmp_path / "large.zarr")
     assert run.summary["plan"]["p_storage"] == "zarr"
     assert run.summary["plan"]["memory_bytes"] <= run.summary["plan"]["memory_limit"] < run.X.nbytes

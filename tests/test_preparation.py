@@ -158,7 +158,8 @@ def test_the_same_bits_on_workers_that_do_not_see_the_store(fitted, tmp_path, la
             cluster.start_worker(hidden=store.parent)
         with cluster.client() as client:
             client.wait_for_workers(2)
-            model = sne(**BOTH, store=store).fit(given)
+            with pytest.warns(UserWarning, match="2 workers do not see"):
+                model = sne(**BOTH, store=store).fit(given)
     np.testing.assert_array_equal(model.embedding_, fitted.embedding_)
     assert not dasksne.open_run(store).run.has("raw")
 

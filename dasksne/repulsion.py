@@ -7,6 +7,7 @@ rows.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,8 +62,13 @@ def start_repulsion(
     tiling = choose_tiling(np.ascontiguousarray(y.T), rtol) if method == "fourier" else None
     if tiling is None:
         return _start_direct(executor, shared, rows, counts)
-    start = _start_aside if len(y) < FOURIER_ROWS else _start_fourier
-    by_fourier = start(executor, y, shared, tiling, rtol, counts)
+    by_fourier: Attempt
+    if len(y) < FOURIER_ROWS:
+        whole = executor.aside(_fourier_repulsion, tiling, y, rtol, counts)
+        by_fourier = partial(executor.result, whole)
+    else:
+        blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
+        by_fourier = _start_fourier(executor, shared, blocks, tiling, rtol, counts)
     return lambda: by_fourier() or _start_direct(executor, shared, rows, counts)()
 
 
@@ -79,27 +85,14 @@ def _start_direct(
     return finish
 
 
-def _start_aside(
-    executor: Executor,
-    y: FloatArray,
-    _shared: Handle,
-    tiling: Tiling,
-    rtol: float,
-    counts: FloatArray | None,
-) -> Attempt:
-    whole = executor.aside(_fourier_repulsion, tiling, y, rtol, counts)
-    return lambda: executor.result(whole)
-
-
 def _start_fourier(
     executor: Executor,
-    y: FloatArray,
     shared: Handle,
+    blocks: Sequence[slice],
     tiling: Tiling,
     rtol: float,
     counts: FloatArray | None,
 ) -> Attempt:
-    blocks = consecutive(slice(0, len(y)), FOURIER_ROWS)
     ones = executor.map(_spread_counts, blocks, shared, tiling, counts)
 
     def finish() -> Push | None:
@@ -107,7 +100,7 @@ def _start_fourier(
         passes = executor.map_all(_first_fourier, blocks, shared, tiling, modes, rtol, counts)
         first = executor.result(passes)
         isolated = joined([part.isolated for part in first])
-        if fourier.are_too_many(isolated, len(y)):
+        if fourier.are_too_many(isolated, blocks[-1].stop):
             return None
         spread = executor.map(_spread_weights, first, shared, tiling)
         modes = executor.broadcast(_sum(executor, spread))

@@ -21,6 +21,12 @@ def assert_agrees(found, expected, Y):
     assert reference.gradient_error(found.gradient, gradient, Y) <= 1e-12
 
 
+def assert_agrees_with_the_oracle(X, Y):
+    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
+    with objective_of(X, perplexity=PERPLEXITY) as objective:
+        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+
+
 def literal(X, Y, perplexity):
     P = arrays.conditional_probabilities(X, perplexity=perplexity)
     Q = arrays.embedding_probabilities(Y)
@@ -41,9 +47,7 @@ def test_it_agrees_with_the_literal_form(rng, d, scale):
 def test_it_agrees_with_the_oracle(rng, d, scale, far):
     X, Y = rng.normal(size=(150, 6)), scale * rng.normal(size=(150, d))
     Y[7, 0] += far
-    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
-    with objective_of(X, perplexity=PERPLEXITY) as objective:
-        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+    assert_agrees_with_the_oracle(X, Y)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
@@ -63,10 +67,7 @@ def test_a_point_at_a_million(rng, d):
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_a_map_far_from_zero(rng, d):
-    X, Y = rng.normal(size=(150, 6)), rng.normal(size=(150, d)) + 1e6
-    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
-    with objective_of(X, perplexity=PERPLEXITY) as objective:
-        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+    assert_agrees_with_the_oracle(rng.normal(size=(150, 6)), rng.normal(size=(150, d)) + 1e6)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
@@ -75,9 +76,7 @@ def test_two_clusters_far_apart(rng, d):
     X, Y = rng.normal(size=(150, 6)), rng.normal(size=(150, d))
     X[75:] += 1e3
     Y[75:] += 1e4
-    P = reference.vectorised_conditional_probabilities(X, PERPLEXITY)
-    with objective_of(X, perplexity=PERPLEXITY) as objective:
-        assert_agrees(objective(Y), reference.vectorised_evaluation(P, Y), Y)
+    assert_agrees_with_the_oracle(X, Y)
 
 
 @given(
